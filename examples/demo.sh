@@ -1,0 +1,139 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# demo.sh PERDURE - a run streams, the server is killed in the middle of it, and nobody who watches loses a word.
+#
+# `./dev demo` builds the program and runs this. It uses the perdure command and nothing else: two followers watch one run,
+# one prints its text here, the other writes each event as a line of JSON, and the lines are checked at the end. Whatever is
+# not as promised ends it with a message and a non-zero status.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+perdure=$(realpath "${1:-build/perdure}")
+agent=examples/writer.json
+letter=examples/letter.txt
+kill_after=40   # events that the follower has seen when the server dies
+
+if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then bold=$'\e[1m' dim=$'\e[2m' green=$'\e[32m' red=$'\e[31m' plain=$'\e[0m'
+else bold='' dim='' green='' red='' plain=''; fi
+
+work=$(mktemp -d "${TMPDIR:-/tmp}/perdure-demo.XXXXXX")
+data=$work/data events=$work/events.ndjson log=$work/server.log
+server='' watcher='' recorder=''
+
+clean_up() {
+    local status=$?
+    for pid in $watcher $recorder $server; do kill "$pid" 2>/dev/null || true; done
+    wait 2>/dev/null || true
+    if [ $status -ne 0 ] && [ -s "$log" ]; then
+        echo "${dim}last lines of the server's log:" >&2
+        tail -n 8 "$log" >&2
+        printf '%s' "$plain" >&2
+    fi
+    rm -rf "$work"
+}
+trap clean_up EXIT
+trap 'exit 130' INT TERM
+
+number=0
+step() { number=$((number + 1)); printf '\n%s%d. %s%s\n' "$bold" "$number" "$*" "$plain"; }
+note() { printf '   %s%s%s\n' "$dim" "$*" "$plain"; }
+fail() { printf '\n%sThe demo failed: %s%s\n' "$red" "$*" "$plain" >&2; exit 1; }
+
+# wait_until SECONDS WHAT COMMAND...: polls, because there is nothing to block on; gives up with a message.
+wait_until() {
+    local tries=$(($1 * 20)) what=$2
+    shift 2
+    until "$@"; do
+        tries=$((tries - 1))
+        [ $tries -gt 0 ] || fail "$what"
+        sleep 0.05
+    done
+}
+
+seen() { grep -c . "$events" 2>/dev/null || true; }
+
+start_server() { # address:port
+    : >"$work/ready"
+    # A server started by hand would be `perdure serve`; the addresses are all that differs.
+    "$perdure" serve --listen "$1" --data "$data" >"$work/ready" 2>>"$log" &
+    server=$!
+    wait_until 20 "the server did not start" server_is_ready
+    url=$(grep -m 1 -oE 'http://[0-9.:]+' "$work/ready")
+}
+server_is_ready() {
+    kill -0 "$server" 2>/dev/null || fail "the server ended while it started"
+    grep -q '^listening on http' "$work/ready"
+}
+
+printf '%sPerdure: a run that survives kill -9%s\n' "$bold" "$plain"
+
+step "Start a server on a free port, with an empty data folder"
+start_server 127.0.0.1:0
+PERDURE_URL=$url
+PERDURE_TOKEN=$(head -n 1 "$data/token")
+export PERDURE_URL PERDURE_TOKEN
+note "$url   (the first start made a token in the data folder)"
+
+step "Publish an agent: $agent"
+"$perdure" agents apply "$agent" | sed 's/^/   /'
+
+step "Start a run: the agent reads $letter"
+run=$("$perdure" run writer --text "$letter" --detach)
+note "run $run"
+
+step "Follow it. The server will be killed after $kill_after events; keep an eye on the text"
+echo
+"$perdure" runs follow "$run" --json >"$events" 2>"$work/recorder.log" &
+recorder=$!
+"$perdure" runs follow "$run" &
+watcher=$!
+enough() { [ "$(seen)" -ge "$kill_after" ]; }
+wait_until 60 "the follower did not see $kill_after events" enough
+
+kill -9 "$server"
+wait "$server" 2>/dev/null || true
+server=''
+sleep 1 # until what was on its way has been printed
+at_kill=$(seen)
+kill -0 "$recorder" 2>/dev/null || fail "the follower ended before the server was killed"
+echo
+step "Killed it: kill -9, in mid-stream. The follower had $at_kill events and is still there, trying again"
+sleep 1
+
+step "Start it again: same port, same data folder"
+echo
+start_server "${url#http://}"
+ended() { ! kill -0 "$recorder" 2>/dev/null; }
+wait_until 120 "the follower did not see the end of the run" ended
+wait "$recorder" || fail "the follower ended with status $?: $(tail -n 1 "$work/recorder.log")"
+recorder=''
+wait "$watcher" || true
+watcher=''
+
+step "Check what the follower received"
+awk '{ if (!match($0, /"seq": *[0-9]+/)) { print "line " NR " has no seq"; exit 1 }
+       seq = substr($0, RSTART, RLENGTH); sub(/.*[^0-9]/, "", seq)
+       if (seq + 0 != NR) { print "line " NR " is seq " seq; exit 1 } }' "$events" ||
+    fail "the events are not 1, 2, 3 …"
+total=$(seen)
+[ "$total" -gt "$at_kill" ] || fail "nothing came after the restart"
+tail -n 1 "$events" | grep -qE '"type": *"RUN_FINISHED"' || fail "the last event is not RUN_FINISHED"
+"$perdure" runs follow "$run" --json >"$work/again.ndjson" 2>/dev/null
+cmp -s "$events" "$work/again.ndjson" || fail "the ledger, read again, is not what the follower received"
+note "$at_kill events before the kill, $((total - at_kill)) after it; seq 1 to $total, no gap, none twice"
+note "read again from the ledger: the same $total events, byte for byte"
+
+kill "$server"
+wait "$server" 2>/dev/null || fail "the server did not stop cleanly after SIGTERM"
+server=''
+
+cat <<END
+
+${green}It held.${plain} The follower kept its place and nobody had to start anything over.
+
+Now you:
+  ./dev serve                                    a server on http://127.0.0.1:7070
+  export PERDURE_TOKEN=dev
+  build/perdure agents apply examples/writer.json
+  build/perdure run writer --text examples/letter.txt
+  build/perdure help                             everything else; docs/guides/getting-started.md explains it
+END

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* log.h - structured log lines on stderr: one line, `time level event key=value…` or one JSON object (--log json).
+ *
+ * Libraries do not print; they return errors. The parts that run a process (cli, net, store's threads) log. Thread-safe:
+ * one write(2) per line. Values are escaped. Secrets never reach a log call. */
+#pragma once
+#include "base/util.h"
+#include <stdbool.h>
+
+enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR, LOG_OFF };
+
+struct log {
+    enum log_level level;
+    bool           json;
+    int            fd;
+};
+
+/* `format` makes the text of "key=value key2=value2"; log may be NULL (silent). */
+void log_line(const struct log *log, enum log_level level, const char *event, const char *format, ...) PRINTF(4, 5);
+

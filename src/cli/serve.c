@@ -1,0 +1,320 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* serve.c - perdure serve: puts the parts together, says when it is ready, and takes them apart again. */
+#include "api/api.h"
+#include "cli/commands.h"
+#include "cli/config.h"
+#include "workflow/graph.h"
+#include <arpa/inet.h>
+#include <event2/event.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+
+struct options {
+    const char *listen, *data, *store, *config, *log_level, *log_format, *cors_origin;
+    bool        dev;
+    int64_t     heartbeat_ms, slow_reader_ms, max_age_ms, rate_limit, rate_burst, max_streams, max_body, max_connections;
+    int64_t     head_timeout_ms, body_timeout_ms, idle_timeout_ms, write_timeout_ms, thread_queue;
+};
+
+#define OPT(name, ENV, kind, member, arg, help, min, max) \
+    { name, "PERDURE_" ENV, kind, offsetof(struct options, member), arg, help, min, max }
+
+static const struct opt opts[] = {
+    OPT("listen", "LISTEN", OPT_TEXT, listen, "HOST:PORT", "address to listen on, default 127.0.0.1:7070; port 0 picks one", 0, 0),
+    OPT("data", "DATA", OPT_TEXT, data, "DIR", "data folder, default " WEB_DEFAULT_DATA "; made when it is missing", 0, 0),
+    OPT("store", "STORE", OPT_TEXT, store, "URL", "where the ledger is, default sqlite:DIR of --data", 0, 0),
+    OPT("config", "CONFIG", OPT_TEXT, config, "FILE", "configuration file (JSON): model providers", 0, 0),
+    OPT("dev", "DEV", OPT_FLAG, dev, NULL, "for a laptop and for tests: token \"dev\", no rate limits, loopback only", 0, 0),
+    OPT("heartbeat-ms", "HEARTBEAT_MS", OPT_INT, heartbeat_ms, "N", "a quiet event stream says so after N ms, default 5000", 100, 15000),
+    OPT("slow-reader-ms", "SLOW_READER_MS", OPT_INT, slow_reader_ms, "N", "a follower that reads nothing is dropped after N ms, default 30000", 500, 600000),
+    OPT("max-stream-age-ms", "MAX_STREAM_AGE_MS", OPT_INT, max_age_ms, "N", "an event stream ends after about N ms, default 3600000; 0: never", 0, 86400000),
+    OPT("rate-limit", "RATE_LIMIT", OPT_INT, rate_limit, "N", "requests per minute and token, default 600; 0: off", 0, 10000000),
+    OPT("rate-burst", "RATE_BURST", OPT_INT, rate_burst, "N", "requests at once above the rate, default 120", 1, 10000000),
+    OPT("max-streams", "MAX_STREAMS", OPT_INT, max_streams, "N", "open event streams per token, default 64; 0: no limit", 0, 1000000),
+    OPT("max-body", "MAX_BODY", OPT_INT, max_body, "BYTES", "request body, default 4194304; batches may have four times that", 1024, 1 << 30),
+    OPT("max-connections", "MAX_CONNECTIONS", OPT_INT, max_connections, "N", "open connections, default 20000", 1, 1000000),
+    OPT("head-timeout-ms", "HEAD_TIMEOUT_MS", OPT_INT, head_timeout_ms, "N", "time for a request's head, default 10000", 100, 600000),
+    OPT("body-timeout-ms", "BODY_TIMEOUT_MS", OPT_INT, body_timeout_ms, "N", "time for a request's body, default 60000", 100, 600000),
+    OPT("idle-timeout-ms", "IDLE_TIMEOUT_MS", OPT_INT, idle_timeout_ms, "N", "an idle connection is closed after N ms, default 75000", 100, 3600000),
+    OPT("write-timeout-ms", "WRITE_TIMEOUT_MS", OPT_INT, write_timeout_ms, "N", "an answer without progress is dropped after N ms, default 30000", 500, 600000),
+    OPT("thread-queue", "THREAD_QUEUE", OPT_INT, thread_queue, "N", "runs that may wait on one thread, default 64", 1, 100000),
+    OPT("cors-origin", "CORS_ORIGIN", OPT_TEXT, cors_origin, "ORIGIN", "let pages of this origin call the API (* for all); default: none", 0, 0),
+    OPT("log-level", "LOG_LEVEL", OPT_TEXT, log_level, "LEVEL", "debug, info, warn, error or off; default info", 0, 0),
+    OPT("log-format", "LOG_FORMAT", OPT_TEXT, log_format, "FORMAT", "text or json, default text", 0, 0),
+};
+
+static const struct args_spec spec = {
+    .command = "serve",
+    .about = "Serves the API on one port over one ledger. The first start makes the data folder, a tenant, a workspace and a root token "
+             "in DIR/token. When it is ready it prints one line: listening on http://HOST:PORT. SIGTERM and SIGINT drain: followers are "
+             "told, what was accepted is committed, runs go on at the next start.",
+    .epilog = "example:\n  perdure serve --listen 127.0.0.1:7070 --data ./perdure-data\n",
+    .opts = opts,
+    .opt_count = ARRAY_LEN(opts),
+};
+
+static const struct machine_ops *const machines[] = { &graph_ops, NULL };
+
+/* Everything that lives as long as the process serves. */
+struct server {
+    struct options       o;
+    struct log           log;
+    struct loop         *loop;
+    struct engine_inbox *inbox;
+    struct store        *store;
+    struct http_client  *client;
+    struct models       *models;
+    struct engine       *engine;
+    struct api          *api;
+    struct http_server  *http;
+    struct event        *signals[2];
+    struct config        config;
+    char                 host[64], url[4200], token_path[4200];
+    uint16_t             port;
+};
+
+/* ---- options ---- */
+
+static bool parse_listen(struct server *s, struct error *error)
+{
+    const char *colon = strrchr(s->o.listen, ':');
+    char       *end = NULL;
+    long        port = colon ? strtol(colon + 1, &end, 10) : -1;
+    size_t      n = colon ? (size_t)(colon - s->o.listen) : 0;
+    if (!colon || n == 0 || n >= sizeof s->host || *end || end == colon + 1 || port < 0 || port > 65535) {
+        error_set(error, ERR_VALIDATION, "listen", "\"%s\" is not HOST:PORT", s->o.listen);
+        return false;
+    }
+    bool brackets = s->o.listen[0] == '[' && s->o.listen[n - 1] == ']';
+    snprintf(s->host, sizeof s->host, "%.*s", (int)(brackets ? n - 2 : n), s->o.listen + brackets);
+    if (strcmp(s->host, "localhost") == 0)
+        snprintf(s->host, sizeof s->host, "127.0.0.1");
+    s->port = (uint16_t)port;
+    return true;
+}
+
+static bool is_loopback(const char *host)
+{
+    struct in_addr v4;
+    return strcmp(host, "::1") == 0 || (inet_pton(AF_INET, host, &v4) == 1 && ntohl(v4.s_addr) >> 24 == 127);
+}
+
+static bool parse_log(struct server *s, struct error *error)
+{
+    static const char *const levels[] = { "debug", "info", "warn", "error", "off" };
+    s->log = (struct log){ .level = LOG_INFO, .fd = 2 };
+    bool known = !s->o.log_level;
+    for (size_t i = 0; s->o.log_level && i < ARRAY_LEN(levels); i++)
+        if (strcmp(s->o.log_level, levels[i]) == 0) {
+            s->log.level = (enum log_level)i;
+            known = true;
+        }
+    if (!known) {
+        error_set(error, ERR_VALIDATION, "log-level", "\"%s\" is none of debug, info, warn, error, off", s->o.log_level);
+        return false;
+    }
+    s->log.json = s->o.log_format && strcmp(s->o.log_format, "json") == 0;
+    if (s->o.log_format && !s->log.json && strcmp(s->o.log_format, "text") != 0) {
+        error_set(error, ERR_VALIDATION, "log-format", "\"%s\" is neither text nor json", s->o.log_format);
+        return false;
+    }
+    return true;
+}
+
+static bool check_options(struct server *s, struct error *error)
+{
+    if (!parse_listen(s, error) || !parse_log(s, error))
+        return false;
+    if (s->o.dev && !is_loopback(s->host)) {
+        error_set(error, ERR_VALIDATION, "dev", "--dev has well-known credentials and listens on loopback addresses only");
+        return false;
+    }
+    snprintf(s->url, sizeof s->url, "sqlite:%s", s->o.data);
+    snprintf(s->token_path, sizeof s->token_path, "%s/token", s->o.data);
+    return true;
+}
+
+/* ---- life ---- */
+
+static void on_signal(evutil_socket_t signal, short events, void *user)
+{
+    struct server *s = user;
+    (void)events;
+    if (engine_draining(s->engine)) {
+        loop_stop(s->loop); /* the second one: now */
+        return;
+    }
+    log_line(&s->log, LOG_INFO, "draining", "signal=%d", (int)signal);
+    http_server_drain(s->http);
+    engine_drain(s->engine);
+}
+
+static enum err start_engine(struct server *s, struct error *error)
+{
+    struct store_config store = { .url = s->o.store ? s->o.store : s->url, .env = env_real(), .log = &s->log,
+                                  .deliver = engine_inbox_deliver, .user = s->inbox };
+    enum err e = store_open(&store, &s->store, error);
+    if (!e)
+        e = http_client_new(s->loop, &s->client, error);
+    if (!e)
+        e = models_new(s->loop, s->client, s->config.providers, &s->models, error);
+    struct engine_config engine = { .loop = s->loop, .store = s->store, .models = s->models, .machines = machines,
+                                    .ledger = { .heartbeat_ms = (uint32_t)s->o.heartbeat_ms,
+                                                .slow_reader_ms = (uint32_t)s->o.slow_reader_ms,
+                                                .max_age_ms = (uint32_t)s->o.max_age_ms },
+                                    .thread_queue_max = (uint32_t)s->o.thread_queue };
+    if (!e)
+        e = engine_new(&engine, &s->engine, error);
+    if (!e)
+        engine_attach_inbox(s->engine, s->inbox);
+    struct api_config api = { .engine = s->engine, .dev = s->o.dev, .rate_per_minute = s->o.dev ? 0 : (uint32_t)s->o.rate_limit,
+                              .rate_burst = (uint32_t)s->o.rate_burst, .max_streams = s->o.dev ? 0 : (uint32_t)s->o.max_streams,
+                              .max_body = (uint64_t)s->o.max_body, .max_batch_body = (uint64_t)s->o.max_body * 4,
+                              .token_path = s->token_path, .cors_origin = s->o.cors_origin, .version = PERDURE_VERSION };
+    if (!e)
+        e = api_new(&api, &s->api, error);
+    return e ? e : engine_start(s->engine, error);
+}
+
+static enum err start_http(struct server *s, struct error *error)
+{
+    struct http_server_config config;
+    http_server_defaults(&config);
+    config.host = s->host;
+    config.port = s->port;
+    config.max_connections = (uint32_t)s->o.max_connections;
+    config.max_body = (uint64_t)s->o.max_body;
+    config.head_timeout_ms = (uint32_t)s->o.head_timeout_ms;
+    config.body_timeout_ms = (uint32_t)s->o.body_timeout_ms;
+    config.idle_timeout_ms = (uint32_t)s->o.idle_timeout_ms;
+    config.write_timeout_ms = (uint32_t)s->o.write_timeout_ms;
+    struct http_handler handler = api_handler(s->api);
+    enum err            e = http_server_new(s->loop, &config, &handler, &s->http, error);
+    if (e)
+        return e;
+    api_set_server(s->api, s->http);
+    for (size_t i = 0; i < ARRAY_LEN(s->signals); i++) {
+        s->signals[i] = evsignal_new(loop_base(s->loop), i ? SIGINT : SIGTERM, on_signal, s);
+        if (!s->signals[i] || event_add(s->signals[i], NULL))
+            return error_set(error, ERR_NOMEM, "", "signals cannot be handled");
+    }
+    return ERR_OK;
+}
+
+static void take_apart(struct server *s)
+{
+    for (size_t i = 0; i < ARRAY_LEN(s->signals); i++)
+        if (s->signals[i])
+            event_free(s->signals[i]);
+    http_server_free(s->http);
+    models_free(s->models);
+    store_close(s->store);
+    if (s->engine)
+        engine_inbox_flush(s->inbox);
+    engine_free(s->engine);
+    api_free(s->api);
+    http_client_free(s->client);
+    engine_inbox_free(s->inbox);
+    loop_free(s->loop);
+    config_done(&s->config);
+}
+
+/* Every follower is a descriptor: take what the system gives. */
+static void raise_descriptors(void)
+{
+    struct rlimit limit;
+    if (!getrlimit(RLIMIT_NOFILE, &limit) && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
+int cmd_serve(struct cli *cli, int argc, char **argv)
+{
+    struct server s = { .o = { .listen = "127.0.0.1:7070", .data = WEB_DEFAULT_DATA, .heartbeat_ms = 5000, .slow_reader_ms = 30000,
+                               .max_age_ms = 3600000, .rate_limit = 600, .rate_burst = 120, .max_streams = 64, .max_body = 4 << 20,
+                               .max_connections = 20000, .head_timeout_ms = 10000, .body_timeout_ms = 60000,
+                               .idle_timeout_ms = 75000, .write_timeout_ms = 30000, .thread_queue = 64 } };
+    struct args  args;
+    struct error error = { 0 };
+    int          code = args_begin(&spec, argc, argv, &s.o, &args);
+    if (code >= 0)
+        return code;
+    if (!check_options(&s, &error) || config_load(s.o.config, &s.config, &error)) {
+        config_done(&s.config);
+        return cli_fail(cli, "serve", EXIT_USAGE, "--%s: %s", error.field[0] ? error.field : "config", error.message);
+    }
+    signal(SIGPIPE, SIG_IGN);
+    raise_descriptors();
+    enum err e = loop_new(env_real(), &s.log, &s.loop, &error);
+    if (!e) {
+        s.inbox = engine_inbox_new(s.loop);
+        e = start_engine(&s, &error);
+    }
+    if (!e)
+        e = start_http(&s, &error);
+    if (e) {
+        take_apart(&s);
+        return cli_fail(cli, "serve", EXIT_FAILED, "%s", error.message[0] ? error.message : err_info(e)->title);
+    }
+    bool v6 = strchr(s.host, ':');
+    printf("listening on http://%s%s%s:%u\n", v6 ? "[" : "", s.host, v6 ? "]" : "", http_server_port(s.http));
+    fflush(stdout);
+    log_line(&s.log, LOG_INFO, "started", "version=%s data=%s epoch=%llu", PERDURE_VERSION, s.o.data,
+             (unsigned long long)store_epoch(s.store));
+    loop_run(s.loop);
+    bool failed = store_failed(s.store);
+    log_line(&s.log, LOG_INFO, "stopped", "failed=%d", failed);
+    take_apart(&s);
+    return failed ? EXIT_FAILED : EXIT_OK;
+}
+
+/* ---- doctor ---- */
+
+struct check {
+    struct doctor *doctor;
+    struct loop   *loop;
+};
+
+static void one_provider(void *user, struct span provider, enum err err, struct span detail)
+{
+    struct check *check = user;
+    doctor_report(check->doctor, err ? DOCTOR_FAIL : DOCTOR_OK, "provider",
+                  err ? "check base_url, api_key_env or api_key_file of this provider in the configuration file" : NULL, "%.*s: %.*s",
+                  SPAN_ARG(provider), SPAN_ARG(detail));
+}
+
+static void all_providers(void *user)
+{
+    struct check *check = user;
+    loop_stop(check->loop);
+}
+
+int doctor_providers(const char *config_path, struct doctor *doctor)
+{
+    struct config       config;
+    struct error        error = { 0 };
+    struct check        check = { .doctor = doctor };
+    struct http_client *client = NULL;
+    struct models      *models = NULL;
+    enum err            e = config_load(config_path, &config, &error);
+    if (!e)
+        e = loop_new(env_real(), NULL, &check.loop, &error);
+    if (!e)
+        e = http_client_new(check.loop, &client, &error);
+    if (!e)
+        e = models_new(check.loop, client, config.providers, &models, &error);
+    if (e) {
+        doctor_report(doctor, DOCTOR_FAIL, "config", "correct the configuration file", "%s%s%s", error.field, error.field[0] ? ": " : "",
+                      error.message);
+    } else {
+        models_check(models, one_provider, all_providers, &check);
+        loop_run(check.loop);
+    }
+    models_free(models);
+    http_client_free(client);
+    loop_free(check.loop);
+    config_done(&config);
+    return e != ERR_OK;
+}

@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* provider_config.c - one member of "providers" of --config: what is allowed, the key, and what must never be shown.
+ *
+ * A key is read once, when the process starts. A missing one is no error here: the other providers work without it, and
+ * `perdure doctor` tells. */
+#include "base/utf8.h"
+#include "model/provider.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <strings.h>
+#include <unistd.h>
+
+enum { KEY_MAX = 16384, URL_MAX = 2048, SECRET_MIN = 4 };
+
+struct provider_fields {
+    struct span kind, base_url, api_key_env, api_key_file;
+    int64_t     connect_timeout_ms, idle_timeout_ms;
+    struct jv   headers;
+};
+
+#define AT(member) offsetof(struct provider_fields, member)
+static const struct field provider_field_table[] = {
+    { "kind",               FIELD_STRING, AT(kind),               true,  1, 64 },
+    { "base_url",           FIELD_STRING, AT(base_url),           true,  1, URL_MAX },
+    { "api_key_env",        FIELD_STRING, AT(api_key_env),        false, 1, 256 },
+    { "api_key_file",       FIELD_STRING, AT(api_key_file),       false, 1, 4096 },
+    { "connect_timeout_ms", FIELD_INT,    AT(connect_timeout_ms), false, 1, 86400000 },
+    { "idle_timeout_ms",    FIELD_INT,    AT(idle_timeout_ms),    false, 1, 86400000 },
+    { "headers",            FIELD_OBJECT, AT(headers),            false, 0, 0 },
+};
+#undef AT
+
+/* ---- secrets ---- */
+
+static void add_secret(struct provider_http *http, struct span secret)
+{
+    if (secret.n >= SECRET_MIN && http->secret_count < SECRETS_MAX)
+        http->secrets[http->secret_count++] = secret;
+}
+
+static size_t secret_at(const struct provider_http *http, const char *p, const char *end)
+{
+    size_t longest = 0;
+    for (size_t i = 0; i < http->secret_count; i++) {
+        struct span secret = http->secrets[i];
+        if (secret.n > longest && secret.n <= (size_t)(end - p) && memcmp(p, secret.p, secret.n) == 0)
+            longest = secret.n;
+    }
+    return longest;
+}
+
+struct span provider_clean_text(const struct provider *provider, struct span text, size_t max, struct arena *arena)
+{
+    struct buf  out = { 0 };
+    const char *end = text.n ? text.p + text.n : text.p;
+    for (const char *p = text.p; p < end && out.len <= max;) {
+        uint32_t cp;
+        size_t   n = secret_at(&provider->http, p, end);
+        if (n) {
+            BUF_LIT(&out, "***");
+        } else if ((n = utf8_decode(p, end, false, &cp))) {
+            buf_put(&out, p, n);
+        } else {
+            buf_byte(&out, '?');
+            n = 1;
+        }
+        p += n;
+    }
+    if (out.len > max)
+        out.len = utf8_cut(out.p, max);
+    struct span clean = arena_copy(arena, buf_view(&out));
+    buf_done(&out);
+    return clean;
+}
+
+/* ---- the key ---- */
+
+static struct span trim(struct span text)
+{
+    while (text.n && (unsigned char)text.p[text.n - 1] <= 0x20)
+        text.n--;
+    while (text.n && (unsigned char)text.p[0] <= 0x20)
+        text = span_make(text.p + 1, text.n - 1);
+    return text;
+}
+
+static bool is_printable(struct span text)
+{
+    for (size_t i = 0; i < text.n; i++)
+        if ((unsigned char)text.p[i] < 0x20 || text.p[i] == 0x7f)
+            return false;
+    return true;
+}
+
+static struct span read_key_file(const char *path, struct arena *arena, const char **ret_missing)
+{
+    char   text[KEY_MAX + 1];
+    size_t n = 0;
+    int    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        *ret_missing = arena_printf(arena, "the key file %s cannot be read: %s", path, strerror(errno)).p;
+        return SPAN_NONE;
+    }
+    for (ssize_t got; n < sizeof text && ((got = read(fd, text + n, sizeof text - n)) > 0 || (got < 0 && errno == EINTR));)
+        n += got > 0 ? (size_t)got : 0;
+    close(fd);
+    struct span key = trim(span_make(text, n));
+    if (key.n == 0 || n > KEY_MAX || !is_printable(key)) {
+        *ret_missing = arena_printf(arena, "the key file %s holds no key", path).p;
+        return SPAN_NONE;
+    }
+    return arena_copy(arena, key);
+}
+
+static struct span read_key_env(const char *name, struct arena *arena, const char **ret_missing)
+{
+    const char *text = getenv(name);
+    struct span key = trim(span_of(text));
+    if (key.n == 0)
+        *ret_missing = arena_printf(arena, "the environment variable %s is not set", name).p;
+    else if (key.n > KEY_MAX || !is_printable(key))
+        *ret_missing = arena_printf(arena, "the environment variable %s holds no key", name).p;
+    else
+        return arena_copy(arena, key);
+    return SPAN_NONE;
+}
+
+static struct span read_key(const struct provider_fields *want, struct arena *arena, const char **ret_missing)
+{
+    if (want->api_key_env.n)
+        return read_key_env(arena_copy(arena, want->api_key_env).p, arena, ret_missing);
+    if (want->api_key_file.n)
+        return read_key_file(arena_copy(arena, want->api_key_file).p, arena, ret_missing);
+    return SPAN_NONE;
+}
+
+/* ---- headers ---- */
+
+static bool is_token(struct span name)
+{
+    static const char other[] = "!#$%&'*+-.^_`|~0123456789";
+    for (size_t i = 0; i < name.n; i++) {
+        char c = name.p[i];
+        if (!((c | 0x20) >= 'a' && (c | 0x20) <= 'z') && !(c && strchr(other, c)))
+            return false;
+    }
+    return name.n > 0 && name.n <= 128;
+}
+
+static bool name_is(struct span name, const char *other)
+{
+    return name.n == strlen(other) && strncasecmp(name.p, other, name.n) == 0;
+}
+
+/* What the client and the kind write themselves. */
+static bool is_reserved(struct span name, bool has_key)
+{
+    static const char *const reserved[] = { "host", "content-length", "content-type", "transfer-encoding", "connection",
+                                            "accept", "expect" };
+    for (size_t i = 0; i < ARRAY_LEN(reserved); i++)
+        if (name_is(name, reserved[i]))
+            return true;
+    return has_key && name_is(name, "authorization");
+}
+
+static bool is_secret_name(const char *name)
+{
+    static const char *const hints[] = { "key", "token", "secret", "authorization", "cookie", "password" };
+    for (size_t i = 0; i < ARRAY_LEN(hints); i++)
+        if (strcasestr(name, hints[i]))
+            return true;
+    return false;
+}
+
+static enum err add_headers(struct provider_http *http, struct jv headers, bool has_key, const char *pointer, struct arena *arena,
+                            struct error *error)
+{
+    size_t count = 0;
+    if (!jv_is(headers, JSON_OBJECT))
+        return ERR_OK;
+    for (struct jv_iter it = jv_iter(headers); jv_step(&it);) {
+        struct span name = jv_string(it.name, arena), value = jv_string(it.value, arena);
+        if (!is_token(name))
+            return field_error(error, pointer, name, "is not the name of a header");
+        if (is_reserved(name, has_key))
+            return field_error(error, pointer, name, "is written by the server itself");
+        if (!value.p || value.n > 8192 || !is_printable(value))
+            return field_error(error, pointer, name, "must be a string on one line");
+        if (count == HEADERS_MAX)
+            return field_error(error, pointer, name, "there are more than %d headers", HEADERS_MAX);
+        http->headers[count++] = arena_printf(arena, "%.*s: %.*s", SPAN_ARG(name), SPAN_ARG(value)).p;
+        const char *name_text = arena_copy(arena, name).p;
+        if (is_secret_name(name_text))
+            add_secret(http, arena_copy(arena, value));
+    }
+    return ERR_OK;
+}
+
+static void add_key(struct provider_http *http, struct span key, struct arena *arena)
+{
+    size_t count = 0;
+    if (!key.n)
+        return;
+    while (http->headers[count])
+        count++;
+    http->headers[count] = arena_printf(arena, "Authorization: Bearer %.*s", SPAN_ARG(key)).p;
+    add_secret(http, key);
+}
+
+/* ---- the address ---- */
+
+/* Plain: what is added behind it must end up in the path, and a name and password in it would be shown. */
+static const char *url_trouble(struct span url)
+{
+    size_t scheme = url.n > 7 && strncmp(url.p, "http://", 7) == 0 ? 7 : url.n > 8 && strncmp(url.p, "https://", 8) == 0 ? 8 : 0;
+    if (!scheme || url.p[scheme] == '/')
+        return "must begin with http:// or https:// and a host";
+    bool in_host = true;
+    for (size_t i = scheme; i < url.n; i++) {
+        unsigned char c = (unsigned char)url.p[i];
+        if (c <= 0x20 || c >= 0x7f || strchr("?#\\\"<>", c))
+            return "must be a plain address without query, fragment and spaces";
+        in_host = in_host && c != '/';
+        if (in_host && c == '@')
+            return "must not hold a name or password; use api_key_env or headers";
+    }
+    return NULL;
+}
+
+static struct span without_slash(struct span url)
+{
+    while (url.n && url.p[url.n - 1] == '/')
+        url.n--;
+    return url;
+}
+
+/* ---- all of it ---- */
+
+static const struct provider_ops *kind_find(const struct provider_ops *const *kinds, struct span kind)
+{
+    for (; *kinds; kinds++)
+        if (!(*kinds)->fixed_name && span_is(kind, (*kinds)->kind))
+            return *kinds;
+    return NULL;
+}
+
+static bool holds_nul(struct span text)
+{
+    return text.n && memchr(text.p, 0, text.n);
+}
+
+static enum err check_fields(const struct provider_fields *want, const char *pointer, struct error *error)
+{
+    const char *trouble = url_trouble(want->base_url);
+    if (trouble)
+        return field_error(error, pointer, SPAN("base_url"), "%s", trouble);
+    if (want->api_key_env.n && want->api_key_file.n)
+        return field_error(error, pointer, SPAN("api_key_file"), "cannot stand beside api_key_env");
+    if (holds_nul(want->api_key_env))
+        return field_error(error, pointer, SPAN("api_key_env"), "is not the name of an environment variable");
+    if (holds_nul(want->api_key_file))
+        return field_error(error, pointer, SPAN("api_key_file"), "is not the name of a file");
+    return ERR_OK;
+}
+
+enum err provider_configure(struct provider *provider, struct jv config, const char *pointer, struct arena *arena,
+                            const struct provider_ops *const *kinds, struct error *error)
+{
+    struct provider_fields want = { 0 };
+    struct provider_http  *http = &provider->http;
+    enum err err = fields_read(config, pointer, provider_field_table, ARRAY_LEN(provider_field_table), arena, &want, error);
+    if (err)
+        return err;
+    provider->ops = kind_find(kinds, want.kind);
+    if (!provider->ops)
+        return field_error(error, pointer, SPAN("kind"), "there is no kind '%.*s'", SPAN_ARG(want.kind));
+    if ((err = check_fields(&want, pointer, error)))
+        return err;
+
+    bool        has_key = want.api_key_env.n || want.api_key_file.n;
+    const char *headers_pointer = arena_printf(arena, "%s/headers", pointer).p;
+    if ((err = add_headers(http, want.headers, has_key, headers_pointer, arena, error)))
+        return err;
+    add_key(http, read_key(&want, arena, &http->missing_key), arena);
+    http->base_url = arena_copy(arena, without_slash(want.base_url));
+    http->connect_timeout_ms = (uint32_t)want.connect_timeout_ms;
+    http->idle_timeout_ms = (uint32_t)want.idle_timeout_ms;
+    return ERR_OK;
+}

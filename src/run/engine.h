@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* engine.h - the one owner of all run state: what the surfaces may ask of it.
+ *
+ * Everything here belongs to the engine's thread (the loop's). A call changes state in RAM, appends events and rows to the
+ * turn's batch, and returns; nothing may be shown to anybody before the batch is committed: answers are sent from
+ * engine_after. The turn ends with the loop's round: ready runs are stepped, frames sealed, one batch submitted. When a commit
+ * fails the engine stops for good (design rule 4): after-calls get ERR_STORAGE and nothing new is accepted. */
+#pragma once
+#include "ledger/ledger.h"
+#include "machine/machine.h"
+#include "model/model.h"
+#include "net/loop.h"
+#include "run/state.h"
+
+struct engine;
+struct run;
+
+struct engine_config {
+    struct loop                     *loop;
+    struct store                    *store;
+    struct models                   *models;
+    const struct machine_ops *const *machines; /* NULL-terminated; the kinds of plans */
+    struct ledger_config             ledger;   /* store and env are filled in here */
+    uint32_t                         thread_queue_max;  /* pending runs per thread [64] */
+    uint32_t                         snapshot_records;  /* folded records behind the last snapshot [256] */
+    uint64_t                         snapshot_max;      /* bytes; above: state_too_large [16 MiB] */
+    uint32_t                         worker_retries_max;
+};
+
+enum err engine_new(const struct engine_config *config, struct engine **ret, struct error *error);
+/* Recovers every run that was in flight. Call once, before requests are taken. */
+enum err engine_start(struct engine *engine, struct error *error);
+/* For store_config.deliver: any thread. `user` is a struct engine_inbox made before the store. */
+struct engine_inbox;
+struct engine_inbox *engine_inbox_new(struct loop *loop);
+void                 engine_inbox_free(struct engine_inbox *inbox); /* after store_close */
+void                 engine_inbox_flush(struct engine_inbox *inbox); /* the loop has ended: finishes what was delivered */
+void                 engine_inbox_deliver(void *user, struct mail *chain);
+void                 engine_attach_inbox(struct engine *engine, struct engine_inbox *inbox);
+/* No new turns; followers are told; what is queued gets committed. Then loop_stop. */
+void engine_drain(struct engine *engine);
+bool engine_draining(const struct engine *engine);
+void engine_free(struct engine *engine); /* after store_close */
+
+struct loop   *engine_loop(struct engine *engine);
+struct store  *engine_store(struct engine *engine);
+struct ledger *engine_ledger(struct engine *engine);
+struct env    *engine_env(struct engine *engine);
+struct reader *engine_reader(struct engine *engine); /* the engine thread's own, for look-ups by key */
+struct uuid    engine_mint(struct engine *engine);
+int64_t        engine_now_ms(struct engine *engine);
+
+/* ERR_OK while writes are accepted; else ERR_DRAINING or ERR_STORAGE. */
+enum err engine_ready(struct engine *engine, struct error *error);
+/* The turn's batch, for rows that are not runs' (tokens, agents …). */
+struct batch *engine_batch(struct engine *engine);
+/* fn(arg, err) once everything done so far in this turn is on disk (ERR_OK) or never will be (ERR_STORAGE). */
+void engine_after(struct engine *engine, void (*fn)(void *arg, enum err err), void *arg);
+
+struct engine_stats {
+    uint64_t runs_live, runs_parked, runs_created, runs_ended, turns, inputs, model_calls, threads_live;
+    uint64_t by_status[RUN_STATUS_COUNT]; /* transitions into it since start */
+};
+void engine_stats(const struct engine *engine, struct engine_stats *ret);
+
+/* ---- catalog: agents, bundles, plans (kept in RAM once used; rows are written through) ---- */
+struct agent {
+    struct agent_row row;      /* spans live in `arena` */
+    struct arena     arena;
+    int64_t          versions; /* the last number given; 0: not yet counted */
+};
+struct bundle {
+    struct bundle_row row;
+    struct arena      arena;
+    struct plan      *plan; /* NULL until used */
+};
+/* NULL when absent or of another workspace. */
+struct agent  *catalog_agent(struct engine *engine, struct uuid workspace, struct uuid id);
+struct bundle *catalog_bundle(struct engine *engine, struct uuid workspace, struct uuid id);
+/* Takes copies of the row's spans, puts it into the turn's batch. Inserts or changes. */
+struct agent  *catalog_put_agent(struct engine *engine, const struct agent_row *row);
+struct bundle *catalog_put_bundle(struct engine *engine, const struct bundle_row *row);
+/* A version on its way to disk, or NULL: then the store has it. */
+struct version_row *catalog_version(struct engine *engine, struct uuid id);
+void                catalog_put_version(struct engine *engine, const struct version_row *row);
+/* Compiles a definition into a plan that is stored with the turn; *ret_hash names it. ERR_VALIDATION with issues (pointers
+ * relative to the definition), ERR_UNSUPPORTED_BINDING when that is all that is wrong. */
+enum err catalog_compile(struct engine *engine, struct jv definition, struct sha256 *ret_hash, struct issues *issues);
+
+/* ---- idempotency (model.md 2.2) ---- */
+struct idem_hit {
+    struct sha256 fingerprint;
+    struct uuid   target;
+    struct span   answer; /* lives in the arena given */
+};
+struct sha256 idem_key(struct uuid workspace, const char *scope, struct span key);
+/* false: the key is free. */
+bool idem_get(struct engine *engine, struct sha256 key, struct arena *arena, struct idem_hit *ret);
+void idem_put(struct engine *engine, struct sha256 key, struct sha256 fingerprint, struct uuid target, struct span answer);
+
+/* ---- runs ---- */
+enum run_source { SOURCE_API, SOURCE_WAIT, SOURCE_BATCH, SOURCE_CRON, SOURCE_RERUN, SOURCE_REPLAY, SOURCE_HANDOFF, SOURCE_WORKFLOW,
+                  SOURCE_SESSION, SOURCE_COUNT };
+const char *run_source_name(enum run_source source);
+
+enum thread_choice { THREAD_IMPLICIT, THREAD_NEW, THREAD_GIVEN };
+struct run_spec {
+    struct uuid        tenant, workspace, agent;
+    struct uuid        bundle;    /* nil: the agent's live one */
+    enum thread_choice thread_choice;
+    struct uuid        thread;    /* THREAD_GIVEN */
+    struct span        input;     /* minified JSON; p NULL: none was sent */
+    enum run_source    source;
+    struct uuid        parent_run, parent_operation, root_operation; /* handoff; else nil */
+    uint32_t           parent_op;
+};
+/* Checks without changing anything: ERR_AGENT_NOT_FOUND, BUNDLE_NOT_FOUND, BUNDLE_MISMATCH, NO_LIVE_BUNDLE, AGENT_ARCHIVED,
+ * THREAD_NOT_FOUND, THREAD_DELETED, THREAD_QUEUE_FULL. */
+enum err run_check(struct engine *engine, const struct run_spec *spec, struct error *error);
+/* Creates the run and its attempt 1; it begins in this turn when its thread is free. *ret_row is the run as it is at this
+ * moment (queued or pending); its spans live until the end of the turn. */
+enum err run_create(struct engine *engine, const struct run_spec *spec, struct run_row *ret_row, struct error *error);
+/* ERR_RUN_NOT_FOUND; ERR_INVALID_RUN_STATE with *ret_row (completed or failed). ret_already: it was cancelled before. */
+enum err run_cancel(struct engine *engine, struct uuid workspace, struct uuid id, struct span reason, struct span by,
+                    struct run_row *ret_row, bool *ret_already, struct error *error);
+/* checkpoint: nil, or the pause that is meant. The row has status resumed and the seq of RUN_RESUMED. */
+enum err run_resume(struct engine *engine, struct uuid workspace, struct uuid id, struct span input, struct uuid checkpoint,
+                    struct span by, struct run_row *ret_row, struct error *error);
+/* Calls done(user, row) after the commit in which the run is terminal or waits for a person — at once (after the turn's
+ * commit) when it is so already. row NULL: storage failed. Returns a ticket for run_unwatch, 0 when the run is unknown. */
+uint64_t run_watch(struct engine *engine, struct uuid workspace, struct uuid id,
+                   void (*done)(void *user, const struct run_row *row), void *user);
+void     run_unwatch(struct engine *engine, uint64_t ticket);
+/* The stream of the attempt `attempt_no` (or by id) of a run, opened; the caller unrefs. Reads what is not in RAM. */
+struct attempt_place {
+    struct uuid     run, attempt;
+    uint32_t        attempt_no;
+    struct uuid     root_operation, parent_operation;
+    struct stream  *stream;
+};
+enum err attempt_open(struct engine *engine, struct uuid workspace, struct uuid run, struct uuid attempt,
+                      struct attempt_place *ret, struct error *error);
+/* The same for any reader, without opening the stream. `row` has workspace and id set and is filled. */
+struct attempt_find {
+    uint64_t stream;
+    uint32_t no;
+};
+enum err attempt_read(struct reader *reader, struct run_row *row, struct uuid attempt, struct attempt_find *ret, struct error *error);
+/* The row as it is on disk, with the committed head of its stream; spans live in the arena. */
+enum err run_row_get(struct engine *engine, struct uuid workspace, struct uuid id, struct arena *arena, struct run_row *ret);
+
+/* ---- ids that are derived, never stored (model.md 2) ---- */
+static inline struct uuid event_id(struct uuid attempt, uint64_t seq) { return uuid_derive(attempt, UUID_EVENT, seq); }
+static inline struct uuid checkpoint_id(struct uuid attempt, uint64_t seq) { return uuid_derive(attempt, UUID_CHECKPOINT, seq); }
+static inline struct uuid operation_id(struct uuid run, struct uuid attempt, uint32_t op)
+{
+    return op ? uuid_derive(attempt, UUID_OPERATION, op) : uuid_derive(run, UUID_OPERATION, 0);
+}
+
+/* ---- threads ---- */
+/* Rows only; runs' threads are made by run_create. */
+struct uuid thread_create(struct engine *engine, struct uuid tenant, struct uuid workspace, struct span metadata, struct span values,
+                          struct thread_row *ret_row);

@@ -1,0 +1,402 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* host.c - inputs go to the ledger, then through the machine; what it answers goes to the ledger too (model.md 7.1).
+ *
+ * Inputs of a run are taken one at a time in the order in which they are recorded. Stepping before the commit is allowed
+ * because nothing leaves the process before it; when the commit fails the engine stops. */
+#include "run/inner.h"
+#include <stdio.h>
+#include <stdlib.h>
+
+struct span error_json(struct arena *arena, const char *code, const char *category, const char *source, bool retryable,
+                       const char *message)
+{
+    struct buf text = { 0 };
+    struct jw  w = jw_on(&text);
+    jw_obj(&w);
+    jw_key(&w, "code");
+    jw_cstr(&w, code);
+    jw_key(&w, "category");
+    jw_cstr(&w, category);
+    jw_key(&w, "message");
+    jw_cstr(&w, message);
+    jw_key(&w, "retryable");
+    jw_bool(&w, retryable);
+    jw_key(&w, "source");
+    jw_cstr(&w, source);
+    jw_key(&w, "provider_code");
+    jw_null(&w);
+    jw_end(&w);
+    struct span kept = arena_copy(arena, buf_view(&text));
+    buf_done(&text);
+    return kept;
+}
+
+void run_input(struct run *run, const struct pending_input *input)
+{
+    struct pending_input *in = mem_alloc(sizeof *in + input->value.n + input->node.n + input->by.n);
+    char                 *text = (char *)(in + 1);
+    *in = *input;
+    in->next = NULL;
+    struct { struct span *to; } members[] = { { &in->value }, { &in->node }, { &in->by } };
+    for (size_t i = 0; i < ARRAY_LEN(members); i++) {
+        struct span from = *members[i].to;
+        if (from.n)
+            memcpy(text, from.p, from.n);
+        *members[i].to = (struct span){ from.p ? text : NULL, from.n };
+        text += from.n;
+    }
+    *run->inbox_tail = in;
+    run->inbox_tail = &in->next;
+    run_ready(run);
+}
+
+void run_step(struct run *run, const struct input *in)
+{
+    run->now_us = in->elapsed_us;
+    run->effects.count = 0;
+    arena_reset(&run->effects_arena);
+    run->effects.arena = &run->effects_arena;
+    enum err e = run->plan->ops->step(run->machine, in, &run->effects);
+    if (e) {
+        run_fail_code(run, "internal_error", "internal", false, "the machine could not take its input");
+        return;
+    }
+    run_effects(run);
+}
+
+/* ---- recording inputs: one function per kind makes the record ---- */
+
+static struct span parse_or_null(struct span value)
+{
+    return value.n ? value : SPAN("null");
+}
+
+static void put_call_id(struct run *run, struct jw *w, uint32_t op)
+{
+    struct uuid id = operation_id(run->row.id, run->row.attempt, op);
+    jw_key(w, "call_id");
+    jw_uuid(w, &id);
+}
+
+static void record_model(struct run *run, const struct pending_input *in, const struct inflight *call)
+{
+    struct arena *turn = &run->engine->turn;
+    struct jv     value = json_read(in->value, turn);
+    struct jw     w = payload_begin(run->engine, call->node);
+    put_call_id(run, &w, call->op);
+    unsigned wf;
+    if (!in->err) {
+        jw_key(&w, "usage");
+        jw_raw(&w, jv_is(jv_get(value, "usage"), JSON_OBJECT) ? jv_raw(jv_get(value, "usage")) : SPAN("{}"));
+        jw_key(&w, "finish_reason");
+        jw_raw(&w, jv_raw(jv_get(value, "finish_reason")));
+        jw_key(&w, "model");
+        jw_str(&w, call->model.n ? call->model : call->provider);
+        wf = call->on_node || !call->top ? (call->on_node ? 0 : 1) : call->texts ? 2 : 1;
+    } else {
+        payload_value(&w, "error", in->value);
+        jw_key(&w, "will_retry");
+        jw_bool(&w, false);
+        wf = call->texts && !call->on_node ? 1 : 0;
+    }
+    struct span pub = payload_end(run->engine, &w);
+    struct span priv = input_priv(run->engine, run->now_us, &in->path, in->value);
+    run_record(run, in->err ? REC_MODEL_FAILED : REC_MODEL_FINISHED, 0, wf, call->op, call->on_node ? call->delta_op : call->delta_parent,
+               pub, priv, NULL);
+}
+
+/* A timer of a node, or (expired) the time-out of a prompt. */
+static void record_timer(struct run *run, const struct pending_input *in, bool expired)
+{
+    struct op  node = run_node_of(run, in->path);
+    struct buf text = { 0 };
+    path_text(&in->path, &text);
+    struct jw w = payload_begin(run->engine, node.node);
+    jw_key(&w, "timer");
+    jw_str(&w, buf_view(&text));
+    if (expired) {
+        jw_key(&w, "expired");
+        jw_bool(&w, true);
+    }
+    buf_done(&text);
+    struct span pub = payload_end(run->engine, &w);
+    struct span priv = input_priv(run->engine, run->now_us, &in->path, SPAN_NONE);
+    run_record(run, REC_TIMER_FIRED, 0, 0, node.no, node.parent, pub, priv, NULL);
+}
+
+static void record_child(struct run *run, const struct pending_input *in)
+{
+    struct jv value = json_read(in->value, &run->engine->turn);
+    struct jw w = payload_begin(run->engine, in->node);
+    jw_key(&w, "child_run_id");
+    if (uuid_is_nil(in->child))
+        jw_null(&w);
+    else
+        jw_uuid(&w, &in->child);
+    jw_key(&w, "status");
+    jw_raw(&w, jv_raw(jv_get(value, "status")));
+    struct span pub = payload_end(run->engine, &w);
+    run_record(run, REC_CHILD_FINISHED, 0, 0, in->op, in->parent, pub,
+               input_priv(run->engine, run->now_us, &in->path, in->value), NULL);
+}
+
+/* The answer of a person, or that nobody answered in time. */
+static void record_answer(struct run *run, const struct pending_input *in)
+{
+    struct jw w = payload_begin(run->engine, SPAN_NONE);
+    payload_value(&w, "input", parse_or_null(in->value));
+    jw_key(&w, "approval_id");
+    jw_uuid(&w, &in->wait);
+    jw_key(&w, "resumed_by");
+    jw_str(&w, in->by);
+    jw_key(&w, "wait_kind");
+    jw_cstr(&w, "prompt");
+    struct span pub = payload_end(run->engine, &w);
+    run_record(run, REC_WAIT_CLOSED, 0, 1, 0, 0, pub, input_priv(run->engine, run->now_us, &in->path, in->value), NULL);
+}
+
+/* ---- taking inputs ---- */
+
+static struct inflight *take_call(struct run *run, const struct pending_input *in)
+{
+    for (struct inflight **p = &run->calls; *p; p = &(*p)->next)
+        if ((*p)->op == in->op) {
+            struct inflight *call = *p;
+            *p = call->next;
+            return call;
+        }
+    return NULL;
+}
+
+static bool take_child(struct run *run, struct pending_input *in)
+{
+    for (struct child **p = &run->children; *p; p = &(*p)->next)
+        if (op_path_eq(&(*p)->path, &in->path)) {
+            struct child *child = *p;
+            *p = child->next;
+            in->child = child->run;
+            free(child);
+            return true;
+        }
+    return false;
+}
+
+static bool take_timer(struct run *run, const struct pending_input *in)
+{
+    for (struct timer **p = &run->timers; *p; p = &(*p)->next)
+        if (op_path_eq(&(*p)->path, &in->path)) {
+            struct timer *timer = *p;
+            *p = timer->next;
+            free(timer);
+            return true;
+        }
+    return false;
+}
+
+static struct open_wait *take_wait(struct run *run, const struct pending_input *in)
+{
+    for (struct open_wait **p = &run->waits; *p; p = &(*p)->next)
+        if (op_path_eq(&(*p)->path, &in->path)) {
+            struct open_wait *wait = *p;
+            *p = wait->next;
+            return wait;
+        }
+    return NULL;
+}
+
+static void close_wait(struct run *run, struct open_wait *wait, const struct pending_input *in)
+{
+    wait->row.status = in->err ? WAIT_EXPIRED : WAIT_APPROVED;
+    wait->row.answer = in->value;
+    wait->row.decided_by = in->by;
+    wait->row.decided_ms = engine_now_ms(run->engine);
+    batch_put(engine_batch(run->engine), TABLE_wait, &wait->row);
+    free(wait);
+}
+
+/* Records one input. False: it answers nothing that is in flight (a late answer): dropped, unrecorded. */
+static bool record_input(struct run *run, struct pending_input *in)
+{
+    struct inflight      *call;
+    struct open_wait *wait;
+    switch (in->kind) {
+    case IN_MODEL:
+        if (!(call = take_call(run, in)))
+            return false;
+        record_model(run, in, call);
+        run_op_drop(run, &call->path);
+        inflight_free(call);
+        return true;
+    case IN_TIMER:
+        if (!take_timer(run, in))
+            return false;
+        record_timer(run, in, false);
+        return true;
+    case IN_CHILD:
+        if (!take_child(run, in))
+            return false;
+        record_child(run, in);
+        return true;
+    case IN_ANSWER:
+        if (!(wait = take_wait(run, in)))
+            return false;
+        if (in->err)
+            record_timer(run, in, true);
+        else
+            record_answer(run, in);
+        close_wait(run, wait, in);
+        return true;
+    case IN_START:
+    case IN_TOOL:
+    case IN_MESSAGE:
+    case IN_KIND_COUNT:
+        break;
+    }
+    return false;
+}
+
+static bool wait_is_open(const struct run *run, const struct op_path *path)
+{
+    for (const struct open_wait *w = run->waits; w; w = w->next)
+        if (op_path_eq(&w->path, path))
+            return true;
+    return false;
+}
+
+/* A waiting run gets its answer (T8), or its prompt expired and the machine says what follows. */
+static void wake(struct run *run, bool expired)
+{
+    run_move(run, expired ? RUN_WAKE : RUN_ANSWER);
+    run->row.waited_ms += stream_now_ms(run->stream) - run->row.waiting_since_ms;
+    run->row.waiting_since_ms = 0;
+    run->row.mask = 0;
+    run->row.prompt = SPAN_NONE;
+    run->row.wait = (struct uuid){ 0 };
+}
+
+/* One input: state, record, step. ret_row (may be NULL): the row between record and step. */
+static void take_input(struct run *run, struct pending_input *in, struct run_row *ret_row)
+{
+    if (in->kind == IN_ANSWER && !wait_is_open(run, &in->path))
+        return;
+    run->now_us = run_elapsed_us(run);
+    if (run->row.status == RUN_WAITING) {
+        if (in->kind != IN_ANSWER)
+            return;
+        wake(run, in->err);
+    }
+    if (!record_input(run, in))
+        return;
+    if (ret_row)
+        run_row_view(run, ret_row);
+    if (run->row.status == RUN_RESUMED) {
+        run_move(run, RUN_REQUEUE);
+        run_move(run, RUN_CLAIM);
+    }
+    run->engine->stats.inputs++;
+    struct input input = { .kind = in->kind, .seq = stream_head(run->stream), .op = in->path, .wall_ms = stream_now_ms(run->stream),
+                           .elapsed_us = run->now_us, .err = in->err, .value = in->value };
+    run_step(run, &input);
+}
+
+void run_begin_attempt(struct run *run)
+{
+    struct engine *engine = run->engine;
+    struct arena  *turn = &engine->turn;
+    struct error   error = { 0 };
+    run->plan = catalog_plan(engine, run->row.plan, &error);
+    if (!run->plan) {
+        run_fail_code(run, "bundle_unavailable", "infrastructure", false, "the bundle's plan cannot be read");
+        return;
+    }
+    run_move(run, RUN_CLAIM);
+    bool first = run->row.attempt_no == 1;
+    if (!run->machine && run->plan->ops->init(run->plan, &run->machine_arena, &run->machine)) {
+        run_fail_code(run, "internal_error", "internal", false, "the machine could not begin");
+        return;
+    }
+    run_set_elapsed(run, 0);
+    struct span values = run->thread ? run->thread->row.values_json : SPAN_NONE;
+    struct buf  start = { 0 };
+    struct jw   v = jw_on(&start);
+    jw_obj(&v);
+    if (run->row.input.p) {
+        jw_key(&v, "input");
+        jw_raw(&v, run->row.input);
+    }
+    jw_key(&v, "values");
+    jw_raw(&v, values.n ? values : SPAN("{}"));
+    jw_end(&v);
+    struct span value = arena_copy(turn, buf_view(&start));
+    buf_done(&start);
+
+    env_random_u64(engine->env, &run->seed);
+    struct jw w = payload_begin(engine, SPAN_NONE);
+    jw_key(&w, "agent_id");
+    jw_uuid(&w, &run->row.agent);
+    jw_key(&w, "bundle_id");
+    jw_uuid(&w, &run->row.bundle);
+    jw_key(&w, "attempt_no");
+    jw_i64(&w, run->row.attempt_no);
+    if (!uuid_is_nil(run->from_checkpoint)) {
+        jw_key(&w, "from_checkpoint_id");
+        jw_uuid(&w, &run->from_checkpoint);
+    }
+    struct span pub = payload_end(engine, &w);
+    engine->scratch_priv.len = 0;
+    struct jw p = jw_on(&engine->scratch_priv);
+    jw_obj(&p);
+    jw_key(&p, "kind");
+    jw_cstr(&p, run->plan->ops->kind);
+    jw_key(&p, "rev");
+    jw_u64(&p, run->plan->ops->rev);
+    jw_key(&p, "seed");
+    jw_u64(&p, run->seed >> 11); /* fits a double exactly */
+    jw_key(&p, "values");
+    jw_raw(&p, values.n ? values : SPAN("{}"));
+    jw_end(&p);
+    run->seed >>= 11;
+    uint64_t seq = run_record(run, REC_RUN_STARTED, 0, first ? 2 : 0, 0, 0, pub, buf_view(&engine->scratch_priv), NULL);
+    if (!run->row.started_ms)
+        run->row.started_ms = stream_now_ms(run->stream);
+    struct input in = { .kind = IN_START, .seq = seq, .wall_ms = stream_now_ms(run->stream), .value = value };
+    run_step(run, &in);
+}
+
+/* After the inputs: is it at rest, is a snapshot due, when must it wake? */
+static void settle(struct run *run)
+{
+    if (run->gone)
+        return;
+    if (run->row.status == RUN_ACTIVE && !run->calls && !run->timers && !run->children && !run->inbox) {
+        if (run->waits)
+            run_rest(run);
+        else
+            run_fail_code(run, "stuck", "internal", false, "the run has nothing in flight and is not finished");
+    } else if (run->row.status == RUN_ACTIVE && run->records_since_snapshot >= run->engine->config.snapshot_records) {
+        run_save_snapshot(run);
+    }
+    if (!run->gone)
+        run_arm(run);
+}
+
+void run_turn(struct run *run)
+{
+    if (!run->gone && run->row.status == RUN_QUEUED && !run->wake_retry_us)
+        run_begin_attempt(run);
+    while (run->inbox && !run->gone) {
+        struct pending_input *in = run->inbox;
+        run->inbox = in->next;
+        if (!run->inbox)
+            run->inbox_tail = &run->inbox;
+        take_input(run, in, NULL);
+        free(in);
+    }
+    settle(run);
+}
+
+void run_answer(struct run *run, struct pending_input *in, struct run_row *ret_row)
+{
+    take_input(run, in, ret_row);
+    settle(run);
+}

@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* inner.h - runs in RAM: what the files of this folder share.
+ *
+ * A run is in RAM while it has something to do. It is written (run_dirty) once per turn whatever happened in it, leaves memory
+ * when it ended or when it only waits for people (parked), and comes back by folding its ledger (recover.c). */
+#pragma once
+#include "run/engine.h"
+
+/* An operation of the attempt: a node execution, a call, a wait. Numbers are dense, given in order of first record. */
+struct op {
+    struct op_path path;
+    uint32_t       no, parent;
+    bool           top;        /* of a top-level node */
+    bool           node_exec;  /* a node execution; else a call */
+    uint64_t       started_us; /* elapsed */
+    struct span    node;       /* plan name, in the run's arena */
+};
+
+struct inflight {                  /* a model call in flight */
+    struct inflight       *next;
+    struct run        *run;
+    struct op_path     path;
+    uint32_t           op, delta_op, delta_parent; /* deltas carry delta_op */
+    bool               top, on_node, streams;
+    struct span        node, provider, model, request;
+    uint64_t            chunks[3];  /* recorded so far, by kind */
+    uint64_t            texts;      /* of them: text that is not empty */
+    bool                lost;       /* in a fold: superseded, its successor's intent follows */
+    uint64_t           started_us;
+    struct model_call *model_call; /* NULL until it was started */
+};
+
+struct timer {                 /* FX_TIMER, armed */
+    struct timer  *next;
+    struct op_path path;
+    uint64_t       due_us;
+};
+
+struct child {                 /* a handoff in flight */
+    struct child  *next;
+    struct op_path path;
+    uint32_t       op;
+    struct span    node;
+    struct uuid    run;
+};
+
+/* Of a wait row: the words of an approval (agent-runs.md 9). The numbers are stored. */
+enum wait_status { WAIT_OPEN, WAIT_APPROVED, WAIT_REJECTED, WAIT_EXPIRED, WAIT_CANCELLED };
+
+struct open_wait {
+    struct open_wait *next;
+    struct wait_row   row;     /* spans in the run's arena */
+    struct op_path    path;
+    uint64_t          expires_us;
+};
+
+struct pending_input {         /* waits for the turn */
+    struct pending_input *next;
+    enum input_kind       kind;
+    enum err              err;
+    struct op_path        path;
+    uint32_t              op, parent;
+    struct span           value; /* behind this struct */
+    struct span           node;
+    struct uuid           wait, child;
+    struct span           by;
+    uint64_t              duration_us;
+};
+
+struct watch {
+    struct watch  *next;
+    struct engine *engine;
+    struct run    *run;    /* NULL once it was fired */
+    uint64_t       ticket;
+    void        (*done)(void *user, const struct run_row *row);
+    void         *user;
+};
+
+struct run {
+    struct engine       *engine;
+    struct thread       *thread;
+    struct run_row       row;         /* spans in `texts` */
+    struct arena         texts;       /* of the row: input, output, error, prompt */
+    struct stream       *stream;
+    struct plan         *plan;
+    struct machine      *machine;     /* NULL: not begun, or dropped */
+    struct arena         machine_arena;
+    struct effects       effects;
+    struct arena         effects_arena;
+    struct arena         host_arena;  /* ops' names, calls, waits */
+    struct op           *ops;         /* those in flight, in no order */
+    uint32_t             op_count, op_cap, op_next; /* op_next: the last number given */
+    struct op            finished;    /* the node that finished last: its checkpoint marker follows */
+    struct inflight         *calls;
+    struct timer        *timers;
+    struct child        *children;
+    struct open_wait    *waits;       /* oldest first */
+    struct pending_input *inbox, **inbox_tail;
+    struct watch        *watches;
+    struct loop_timer    wake;        /* the next FX_TIMER, wait expiry, run timeout or retry */
+    uint64_t             wake_retry_us;   /* mono: start of the next attempt; 0: none */
+    uint64_t             elapsed_base_us, mono_base_us;
+    uint64_t             records_since_snapshot;
+    int64_t              last_wall_ms; /* of the last record folded */
+    uint64_t             seed;
+    struct uuid          from_checkpoint; /* where a later attempt began */
+    uint32_t             inflight;    /* batches on their way that hold something of this run */
+    bool                 dirty, ready, row_stale; /* row_stale: the row itself changed, not only its stream */
+    struct run          *dirty_next, *ready_next;
+    bool                 announce_recovery; /* run.recovered goes before the next record */
+    bool                 gone;        /* ended or parked: free when nothing holds it */
+    uint64_t             now_us;      /* elapsed time of the input in hand */
+    struct fold         *fold;        /* while the ledger is read back: nothing is recorded, everything compared */
+};
+
+struct thread {
+    struct engine    *engine;
+    struct thread_row row;
+    struct arena      texts;
+    struct run      **pending; /* runs that wait for the slot, oldest first */
+    size_t            pending_count, pending_cap;
+    unsigned          refs;    /* runs in RAM */
+    unsigned          inflight;
+    bool              dirty;
+    struct thread    *dirty_next;
+};
+
+struct engine {
+    struct engine_config  config;
+    struct env           *env;
+    struct ledger        *ledger;
+    struct batch         *batch;      /* the turn's; never NULL while running */
+    bool                  batch_used; /* something waits for it even when it is empty */
+    struct engine_inbox  *inbox;
+    struct uuid_gen       ids;
+    uint64_t              last_stream;
+    struct uuid_map       runs, threads, agents, bundles, versions, idems, plans;
+    struct u64_map        watches;    /* ticket -> struct watch */
+    struct run           *dirty_runs, *ready_runs, **ready_tail;
+    struct thread        *dirty_threads;
+    struct loop_timer     tick;
+    struct uuid_map       parked;     /* run id -> struct parked: those with a due time */
+    uint64_t              next_ticket;
+    bool                  draining, failed;
+    unsigned              reading;    /* depth of engine_read_begin */
+    struct buf            scratch;    /* for payloads; one user at a time */
+    struct buf            scratch_priv;
+    struct arena          turn;       /* until the end of the turn */
+    struct engine_stats   stats;
+    unsigned              batches_out;
+};
+
+struct parked {                /* a run that left memory with a due time */
+    struct loop_timer timer;
+    struct engine    *engine;
+    struct uuid       workspace, run;
+    int64_t           due_ms;
+};
+
+/* ---- engine.c ---- */
+uint64_t engine_new_stream(struct engine *engine); /* a stream number: rises with time */
+void engine_touch(struct engine *engine); /* the batch must be submitted at the end of this turn */
+/* A snapshot of the store on the engine's own reader; spans live until the end of the turn. Does not nest: see reading. */
+enum err engine_read_begin(struct engine *engine);
+void     engine_read_end(struct engine *engine);
+
+/* ---- runs.c: RAM, rows, leaving and coming ---- */
+struct run *run_find(struct engine *engine, struct uuid workspace, struct uuid id); /* in RAM only */
+/* In RAM, or brought back from the store (also parked and pending ones). ERR_RUN_NOT_FOUND. Terminal runs are not loaded:
+ * ERR_INVALID_RUN_STATE and the row in *ret_row (spans in the turn's arena). */
+enum err run_load(struct engine *engine, struct uuid workspace, struct uuid id, struct run **ret, struct run_row *ret_row,
+                  struct error *error);
+void thread_forget(struct thread *thread); /* frees at once (engine_free) */
+struct run *run_new(struct engine *engine, const struct run_row *row); /* copies the row; registers; takes its thread */
+void run_row_own(struct run *run, const struct run_row *row); /* copies all spans into run->texts */
+void run_row_view(const struct run *run, struct run_row *ret); /* a copy; spans live until the end of the turn */
+void run_dirty(struct run *run);
+void run_ready(struct run *run);
+void run_rows_seal(struct engine *engine);
+void run_leave(struct run *run);  /* ended or parked: frees it once its commits are through */
+void run_forget(struct run *run); /* frees at once (engine_free) */
+void run_move(struct run *run, enum run_input input); /* asserts that the table allows it */
+void run_text(struct run *run, struct span *member, struct span value); /* sets a span member of run->row, copying */
+void run_texts_copy(struct arena *arena, struct run_row *row); /* its spans, into the arena */
+void run_watches_fire(struct run *run); /* after this turn's commit */
+uint64_t run_elapsed_us(struct run *run);
+void run_set_elapsed(struct run *run, uint64_t elapsed_us); /* the clock goes on from here */
+void run_arm(struct run *run);          /* sets run->wake to the next due time */
+void run_wake_fire(struct loop_timer *timer);
+void run_new_stream(struct run *run);   /* a fresh stream for the current attempt; lets go of the old one */
+enum err run_unpark(struct engine *engine, struct uuid workspace, struct uuid id, struct run **ret, struct run_row *ret_row,
+                    struct error *error);
+void run_reset_machine(struct run *run);/* drops machine, operations, effects */
+void parked_load(struct engine *engine, struct uuid workspace, struct uuid id, int64_t due_ms);
+void parked_forget(struct engine *engine, struct uuid id);
+
+/* ---- threads.c ---- */
+struct thread *thread_get(struct engine *engine, struct uuid workspace, struct uuid id); /* RAM or store; +1 ref; NULL */
+struct thread *thread_make(struct engine *engine, struct uuid tenant, struct uuid workspace, struct uuid agent, bool implicit);
+void thread_unref(struct thread *thread);
+void thread_dirty(struct thread *thread);
+void thread_rows_seal(struct engine *engine);
+/* The run takes the slot (true), or queues behind it. */
+bool thread_enter(struct thread *thread, struct run *run);
+/* The run leaves the slot or the queue; the next one is promoted and made ready. `values`: p NULL leaves them. */
+void thread_exit(struct thread *thread, struct run *run, struct span values, bool failed);
+
+/* ---- host.c: inputs -> machine -> effects ---- */
+void run_input(struct run *run, const struct pending_input *input); /* copies; makes the run ready */
+void run_turn(struct run *run);     /* takes the inbox, steps, records; may end the run */
+/* An answer to an open wait, now (the inbox must be empty); *ret_row is the run right behind its record. */
+void run_answer(struct run *run, struct pending_input *in, struct run_row *ret_row);
+void run_begin_attempt(struct run *run); /* claims: RUN_STARTED and the first step */
+/* One recorded input through the machine and its effects into the ledger (or, in a fold, against it). */
+void run_step(struct run *run, const struct input *in);
+void run_save_snapshot(struct run *run);
+struct span error_json(struct arena *arena, const char *code, const char *category, const char *source, bool retryable,
+                       const char *message);
+
+/* ---- effects.c ---- */
+struct op *run_op(struct run *run, const struct op_path *path); /* in flight, or NULL */
+struct op *run_op_new(struct run *run, const struct op_path *path, uint32_t parent, struct span node, bool top);
+struct op  run_node_of(struct run *run, struct op_path path); /* the node it is or lies in; number 0: the run itself */
+void       run_op_drop(struct run *run, const struct op_path *path);
+void       run_effects(struct run *run); /* applies run->effects */
+void       run_abort_under(struct run *run, const struct op_path *prefix); /* calls, timers, children, waits */
+
+/* ---- ending.c ---- */
+void run_finish(struct run *run, struct span output, struct span values);
+void run_fail(struct run *run, struct span error); /* appends RUN_FAILED; a new attempt when the policy has one left */
+void run_fail_code(struct run *run, const char *code, const char *category, bool retryable, const char *message);
+void run_cancel_now(struct run *run, struct span reason, struct span by);
+void run_rest(struct run *run); /* nothing in flight and somebody is asked: waiting */
+void run_tell_parent(struct run *run);
+
+/* ---- record.c ---- */
+/* Starts a payload: {"node":name, when it has one. Finish with payload_end. */
+struct jw payload_begin(struct engine *engine, struct span node);
+struct span payload_end(struct engine *engine, struct jw *w);
+/* A value member, cut at 256 KiB (AR L9). Returns true when it was cut. */
+bool payload_value(struct jw *w, const char *name, struct span json);
+/* priv of a recorded input: {"us":…,"p":[…],"v":…}. */
+struct span input_priv(struct engine *engine, uint64_t elapsed_us, const struct op_path *path, struct span value);
+/* Appends, or in a fold takes the recorded one of that type and operation instead; returns its seq. *ret_pub (may be NULL) is
+ * the payload that counts: the recorded one in a fold. */
+uint64_t run_record(struct run *run, enum record_type type, uint8_t flags, unsigned wf, uint32_t op, uint32_t parent,
+                    struct span pub, struct span priv, struct span *ret_pub);
+void run_record_delta(struct run *run, struct record *delta);
+void path_json(struct jw *w, const struct op_path *path); /* an array of its parts */
+void path_text(const struct op_path *path, struct buf *out); /* for timers' payload and logs */
+
+/* ---- inflight.c: model calls ---- */
+void inflight_begin(struct run *run, struct inflight *call, uint64_t skip); /* to be started after the commit */
+void inflight_cancel_under(struct run *run, const struct op_path *prefix); /* n == 0: all */
+void inflight_free(struct inflight *call);
+
+/* ---- recover.c ---- */
+struct fold {
+    struct record *records; /* behind the snapshot, in order; spans in `arena` */
+    size_t         count, at;
+    struct arena  *arena;
+    enum err       err;
+    struct error   error;
+};
+/* In a fold: the next record that the machine's effect must equal; false: the run diverged (run->fold->err). */
+bool     fold_take(struct run *run, enum record_type type, uint32_t op, uint64_t *ret_seq, struct span *ret_pub);
+/* Rebuilds machine, ops, calls, waits, timers from snapshot and ledger. Reads through the engine's reader (a snapshot must be
+ * open). */
+enum err run_fold(struct run *run, struct reader *reader, struct arena *arena, struct error *error);
+void     run_go_live(struct run *run); /* after a fold: open intents are taken up again */
+enum err engine_recover(struct engine *engine, struct error *error);
+
+/* ---- catalog.c ---- */
+struct plan *catalog_plan(struct engine *engine, struct sha256 hash, struct error *error); /* opened, shared */
+void         catalog_free(struct engine *engine);

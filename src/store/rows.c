@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* rows.c - the descriptions of the tables, made from the lists in rows.h, and what a list cannot say: secondary indexes, and
+ * whether rows live in the tree of their key.
+ *
+ * Clustered are tables with small rows whose key sits at the right edge (time-ordered ids) or is all one ever asks for. Rows
+ * with large bodies are kept in order of arrival: inside an index tree a row above a quarter of a page spills into overflow
+ * pages, and a body is read or written far more seldom than its neighbours. */
+#include "store/rows.h"
+
+#define COLUMN(kind, name) { #name, COL_##kind, offsetof(ROW, name) },
+
+#define ROW struct meta_row
+static const struct column meta_columns[] = { META_COLUMNS(COLUMN) };
+#undef ROW
+#define ROW struct node_row
+static const struct column node_columns[] = { NODE_COLUMNS(COLUMN) };
+#undef ROW
+#define ROW struct tenant_row
+static const struct column tenant_columns[] = { TENANT_COLUMNS(COLUMN) };
+#undef ROW
+#define ROW struct workspace_row
+static const struct column workspace_columns[] = { WORKSPACE_COLUMNS(COLUMN) };
+#undef ROW
+#define ROW struct credential_row
+static const struct column credential_columns[] = { CREDENTIAL_COLUMNS(COLUMN) };
+#undef ROW
+#define ROW struct agent_row
+static const struct column agent_columns[] = { AGENT_COLUMNS(COLUMN) };
+#undef ROW
+#define ROW struct bundle_row
+static const struct column bundle_columns[] = { BUNDLE_COLUMNS(COLUMN) };
+#undef ROW
+#define ROW struct version_row
+static const struct column version_columns[] = { VERSION_COLUMNS(COLUMN) };
+#undef ROW
+#define ROW struct plan_row
+static const struct column plan_columns[] = { PLAN_COLUMNS(COLUMN) };
+#undef ROW
+#define ROW struct thread_row
+static const struct column thread_columns[] = { THREAD_COLUMNS(COLUMN) };
+#undef ROW
+#define ROW struct run_row
+static const struct column run_columns[] = { RUN_COLUMNS(COLUMN) };
+#undef ROW
+#define ROW struct attempt_row
+static const struct column attempt_columns[] = { ATTEMPT_COLUMNS(COLUMN) };
+#undef ROW
+#define ROW struct wait_row
+static const struct column wait_columns[] = { WAIT_COLUMNS(COLUMN) };
+#undef ROW
+#define ROW struct snapshot_row
+static const struct column snapshot_columns[] = { SNAPSHOT_COLUMNS(COLUMN) };
+#undef ROW
+#define ROW struct blob_row
+static const struct column blob_columns[] = { BLOB_COLUMNS(COLUMN) };
+#undef ROW
+#define ROW struct idem_row
+static const struct column idem_columns[] = { IDEM_COLUMNS(COLUMN) };
+#undef ROW
+#define ROW struct timer_row
+static const struct column timer_columns[] = { TIMER_COLUMNS(COLUMN) };
+#undef ROW
+
+static const char *const no_indexes[] = { NULL };
+static const char *const workspace_indexes[] = {
+    "CREATE INDEX IF NOT EXISTS workspace_by_tenant ON workspace (tenant, id)",
+    "CREATE INDEX IF NOT EXISTS workspace_by_app ON workspace (app_id)",
+    NULL,
+};
+static const char *const credential_indexes[] = {
+    "CREATE INDEX IF NOT EXISTS credential_by_lookup ON credential (lookup)",
+    "CREATE INDEX IF NOT EXISTS credential_by_workspace ON credential (workspace, id)",
+    NULL,
+};
+static const char *const agent_indexes[] = {
+    "CREATE INDEX IF NOT EXISTS agent_by_name ON agent (workspace, name)",
+    "CREATE INDEX IF NOT EXISTS agent_by_workspace ON agent (workspace, id)",
+    NULL,
+};
+static const char *const bundle_indexes[] = {
+    "CREATE INDEX IF NOT EXISTS bundle_by_agent ON bundle (agent, id)",
+    NULL,
+};
+static const char *const version_indexes[] = {
+    "CREATE INDEX IF NOT EXISTS version_by_agent ON version (agent, version_no)",
+    NULL,
+};
+static const char *const run_indexes[] = {
+    "CREATE INDEX IF NOT EXISTS run_by_status ON run (status, workspace, id)",
+    "CREATE INDEX IF NOT EXISTS run_by_thread ON run (thread, id)",
+    "CREATE INDEX IF NOT EXISTS run_by_agent ON run (agent, id)",
+    NULL,
+};
+static const char *const wait_indexes[] = {
+    "CREATE INDEX IF NOT EXISTS wait_by_run ON wait (run, id)",
+    "CREATE INDEX IF NOT EXISTS wait_by_status ON wait (status, workspace, id)",
+    NULL,
+};
+static const char *const idem_indexes[] = {
+    "CREATE INDEX IF NOT EXISTS idem_by_expiry ON idem (expires_ms)",
+    NULL,
+};
+
+#define meta_indexes     no_indexes
+#define node_indexes     no_indexes
+#define tenant_indexes   no_indexes
+#define plan_indexes     no_indexes
+#define thread_indexes   no_indexes
+#define attempt_indexes  no_indexes
+#define snapshot_indexes no_indexes
+#define blob_indexes     no_indexes
+#define timer_indexes    no_indexes
+
+/* Large bodies: a definition, a plan, a state, a blob. */
+#define IN_ORDER_OF_ARRIVAL(id) \
+    ((id) == TABLE_bundle || (id) == TABLE_plan || (id) == TABLE_snapshot || (id) == TABLE_blob)
+
+#define TABLE_ENTRY(table, COLUMNS, key_count)      \
+    [TABLE_##table] = {                             \
+        .name = #table,                             \
+        .columns = table##_columns,                 \
+        .count = ARRAY_LEN(table##_columns),        \
+        .keys = (key_count),                        \
+        .clustered = !IN_ORDER_OF_ARRIVAL(TABLE_##table), \
+        .indexes = table##_indexes,                 \
+        .row_size = sizeof(struct table##_row),     \
+    },
+
+const struct table tables[TABLE_COUNT] = { TABLES(TABLE_ENTRY) };

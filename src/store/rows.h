@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* rows.h - the tables, each described once: a struct, its columns, its key (model.md 5.3).
+ *
+ * Statements for create, upsert, delete and get are made from these descriptions; only queries that are more than that are
+ * written out (store/query.c). Column kinds: I64; BYTES (struct span, NULL when p is NULL); UUID (16 bytes, NULL when nil);
+ * HASH (32 bytes). Times are wall milliseconds, 0 for "not yet". */
+#pragma once
+#include "base/ids.h"
+
+enum column_kind { COL_I64, COL_BYTES, COL_UUID, COL_HASH };
+
+struct column {
+    const char      *name;
+    enum column_kind kind;
+    size_t           offset;
+};
+
+struct table {
+    const char          *name;
+    const struct column *columns;
+    unsigned             count;
+    unsigned             keys;       /* the first `keys` columns are the primary key; they are never NULL */
+    bool                 clustered;  /* rows live in the tree of their key: small rows. Else in order of arrival, with an index */
+    const char *const   *indexes;    /* "CREATE INDEX IF NOT EXISTS …" texts, NULL-terminated */
+    size_t               row_size;   /* sizeof the struct */
+};
+
+/* X(kind, name). The struct's members have the columns' names. */
+#define META_COLUMNS(X) X(BYTES, name) X(BYTES, value)
+#define NODE_COLUMNS(X) X(BYTES, id) X(I64, epoch) X(I64, expires_ms) X(BYTES, address)
+#define TENANT_COLUMNS(X) X(UUID, id) X(BYTES, name) X(I64, created_ms)
+#define WORKSPACE_COLUMNS(X)                                                                                                   \
+    X(UUID, id) X(UUID, tenant) X(BYTES, name) X(BYTES, app_id) X(BYTES, metadata) X(I64, revision) X(I64, created_ms)              \
+    X(I64, updated_ms)
+/* secret: only for app_key, sealed. scopes: JSON array. revoked rows stay. (model.md 2.1) */
+#define CREDENTIAL_COLUMNS(X)                                                                                                  \
+    X(UUID, id) X(UUID, tenant) X(UUID, workspace) X(UUID, customer) X(I64, kind) X(BYTES, lookup) X(BYTES, secret) X(BYTES, name)   \
+    X(BYTES, prefix) X(BYTES, scopes) X(BYTES, capability) X(BYTES, client_id) X(I64, expires_ms) X(I64, revoked_ms) X(I64, created_ms)
+#define AGENT_COLUMNS(X)                                                                                                       \
+    X(UUID, id) X(UUID, tenant) X(UUID, workspace) X(BYTES, name) X(BYTES, description) X(BYTES, metadata) X(I64, archived_ms)      \
+    X(UUID, live_bundle) X(UUID, live_version) X(I64, live_version_no) X(I64, revision) X(I64, created_ms) X(I64, updated_ms)
+#define BUNDLE_COLUMNS(X)                                                                                                      \
+    X(UUID, id) X(UUID, workspace) X(UUID, agent) X(BYTES, definition) X(HASH, plan) X(UUID, version) X(I64, revision)            \
+    X(I64, created_ms) X(I64, updated_ms)
+#define VERSION_COLUMNS(X)                                                                                                     \
+    X(UUID, id) X(UUID, workspace) X(UUID, agent) X(UUID, bundle) X(I64, version_no) X(BYTES, notes) X(I64, published_ms)
+#define PLAN_COLUMNS(X) X(HASH, hash) X(BYTES, kind) X(BYTES, json) X(I64, created_ms)
+#define THREAD_COLUMNS(X)                                                                                                      \
+    X(UUID, workspace) X(UUID, id) X(UUID, tenant) X(UUID, agent) X(I64, implicit) X(I64, state) X(UUID, active_run) X(I64, pending)  \
+    X(BYTES, values_json) X(BYTES, metadata) X(UUID, head_checkpoint) X(UUID, forked_from) X(UUID, last_run) X(BYTES, channel)      \
+    X(BYTES, owner_node) X(I64, owner_epoch) X(I64, cleared_below) X(I64, created_ms) X(I64, updated_ms)
+#define RUN_COLUMNS(X)                                                                                                         \
+    X(UUID, workspace) X(UUID, id) X(UUID, tenant) X(UUID, thread) X(UUID, agent) X(UUID, bundle) X(UUID, version) X(HASH, plan)     \
+    X(I64, status) X(I64, mask) X(I64, source) X(I64, pinned) X(I64, stream) X(UUID, attempt) X(I64, attempt_no) X(I64, wf_base)     \
+    X(I64, last_seq) X(I64, checkpoint_seq) X(BYTES, input) X(BYTES, output) X(BYTES, error) X(BYTES, prompt) X(UUID, wait)         \
+    X(I64, created_ms) X(I64, started_ms) X(I64, completed_ms) X(I64, updated_ms) X(I64, waited_ms) X(I64, waiting_since_ms)        \
+    X(UUID, root_operation) X(UUID, parent_operation) X(UUID, parent_run) X(I64, parent_op) X(UUID, rerun_of) X(UUID, replayed_from) \
+    X(UUID, replayed_checkpoint) X(I64, replay_mode) X(BYTES, cancel_reason)
+/* older attempts only: the current one lives in the run row */
+#define ATTEMPT_COLUMNS(X)                                                                                                     \
+    X(UUID, run) X(I64, no) X(UUID, id) X(I64, stream) X(I64, status) X(I64, wf_base) X(I64, last_seq) X(I64, checkpoint_seq)       \
+    X(BYTES, error) X(I64, started_ms) X(I64, completed_ms)
+#define WAIT_COLUMNS(X)                                                                                                        \
+    X(UUID, id) X(UUID, workspace) X(UUID, run) X(UUID, thread) X(UUID, attempt) X(I64, op) X(I64, kind) X(BYTES, node) X(BYTES, call_name)\
+    X(I64, checkpoint_seq) X(BYTES, prompt) X(BYTES, schema_json) X(BYTES, options) X(I64, expires_ms) X(I64, status) X(BYTES, answer)     \
+    X(BYTES, decided_by) X(I64, decided_ms) X(I64, created_ms)
+#define SNAPSHOT_COLUMNS(X) X(UUID, attempt) X(I64, seq) X(HASH, digest) X(BYTES, body)
+#define BLOB_COLUMNS(X) X(HASH, hash) X(BYTES, body)
+/* key: SHA-256 of (workspace, scope, key) (model.md 2.2) */
+#define IDEM_COLUMNS(X) X(HASH, key) X(HASH, fingerprint) X(UUID, target) X(BYTES, answer) X(I64, expires_ms)
+/* due times of runs that left memory */
+#define TIMER_COLUMNS(X) X(I64, due_ms) X(UUID, workspace) X(UUID, run)
+
+#define TABLES(X)                                                                                                              \
+    X(meta, META_COLUMNS, 1) X(node, NODE_COLUMNS, 1) X(tenant, TENANT_COLUMNS, 1) X(workspace, WORKSPACE_COLUMNS, 1)             \
+    X(credential, CREDENTIAL_COLUMNS, 1) X(agent, AGENT_COLUMNS, 1) X(bundle, BUNDLE_COLUMNS, 1) X(version, VERSION_COLUMNS, 1)   \
+    X(plan, PLAN_COLUMNS, 1) X(thread, THREAD_COLUMNS, 2) X(run, RUN_COLUMNS, 2) X(attempt, ATTEMPT_COLUMNS, 2)                   \
+    X(wait, WAIT_COLUMNS, 1) X(snapshot, SNAPSHOT_COLUMNS, 2) X(blob, BLOB_COLUMNS, 1) X(idem, IDEM_COLUMNS, 1)                   \
+    X(timer, TIMER_COLUMNS, 3)
+
+#define ROW_MEMBER_I64(name)   int64_t name;
+#define ROW_MEMBER_BYTES(name) struct span name;
+#define ROW_MEMBER_UUID(name)  struct uuid name;
+#define ROW_MEMBER_HASH(name)  struct sha256 name;
+#define ROW_MEMBER(kind, name) ROW_MEMBER_##kind(name)
+#define ROW_STRUCT(table, COLUMNS, keys) \
+    struct table##_row {                 \
+        COLUMNS(ROW_MEMBER)              \
+    };
+TABLES(ROW_STRUCT)
+#undef ROW_STRUCT
+
+enum table_id {
+#define ROW_ID(table, COLUMNS, keys) TABLE_##table,
+    TABLES(ROW_ID)
+#undef ROW_ID
+    TABLE_COUNT
+};
+extern const struct table tables[TABLE_COUNT];

@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* store.c - opens and closes the whole, and keeps the reason when it has stopped. */
+#include "store/inner.h"
+#include <signal.h>
+#include <stdlib.h>
+
+/* ---- threads ---- */
+
+enum err store_thread(pthread_t *thread, const char *name, void *(*run)(void *), void *arg, struct error *error)
+{
+    /* Signals belong to the threads of the program, not to the store's. */
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int rc = pthread_create(thread, NULL, run, arg);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (rc != 0)
+        return error_set(error, ERR_STORAGE, NULL, "cannot start a thread: %s", strerror(rc));
+    pthread_setname_np(*thread, name);
+    return ERR_OK;
+}
+
+/* ---- fail-stop ---- */
+
+void store_fail(struct store *store, const struct error *error)
+{
+    pthread_mutex_lock(&store->failure_lock);
+    bool first = !atomic_load(&store->failed);
+    if (first)
+        store->failure = *error;
+    /* release: whoever sees the flag finds the reason (which it still reads under the lock). */
+    atomic_store_explicit(&store->failed, true, memory_order_release);
+    pthread_mutex_unlock(&store->failure_lock);
+    if (first)
+        log_line(store->config.log, LOG_ERROR, "storage_stopped", "reason=\"%s\"", error->message);
+}
+
+bool store_failed(const struct store *store)
+{
+    return atomic_load_explicit(&store->failed, memory_order_acquire);
+}
+
+void store_failure(const struct store *store, struct error *ret)
+{
+    struct store *writable = (struct store *)(uintptr_t)store;
+    pthread_mutex_lock(&writable->failure_lock);
+    *ret = store->failure;
+    pthread_mutex_unlock(&writable->failure_lock);
+}
+
+/* ---- small questions ---- */
+
+uint64_t store_epoch(const struct store *store)
+{
+    return store->epoch;
+}
+
+struct reader *store_reader(struct store *store)
+{
+    return store->reader;
+}
+
+uint64_t store_now_us(const struct store *store)
+{
+    return store->config.env->mono_us(store->config.env);
+}
+
+/* ---- open, close ---- */
+
+static void use_default(uint32_t *value, uint32_t fallback)
+{
+    if (*value == 0)
+        *value = fallback;
+}
+
+static void take_config(struct store *store, const struct store_config *config)
+{
+    struct store_config *own = &store->config;
+    *own = *config;
+    own->url = mem_dup(config->url, strlen(config->url));
+    const char *node = config->node ? config->node : "local";
+    own->node = mem_dup(node, strlen(node));
+    if (!own->env)
+        own->env = env_real();
+    use_default(&own->settle_events, 256);
+    use_default(&own->settle_bytes, 64 * 1024);
+    use_default(&own->settle_hold_ms, 30000);
+    use_default(&own->wal_pages, 4000);
+    use_default(&own->wal_grow_pages, 6000);
+    if (own->tail_bytes == 0)
+        own->tail_bytes = 64 << 20;
+}
+
+static enum err choose_driver(struct store *store, struct error *error)
+{
+    store->driver = store->config.driver;
+    if (!store->driver && strncmp(store->config.url, "sqlite:", 7) == 0)
+        store->driver = &db_sqlite;
+    if (!store->driver)
+        return error_set(error, ERR_INVALID_PARAMETER, "store", "no storage driver for %s (want sqlite:FOLDER)", store->config.url);
+    return ERR_OK;
+}
+
+static void prepare_texts(struct store *store)
+{
+    for (unsigned id = 0; id < TABLE_COUNT; id++) {
+        struct buf sql = { 0 };
+        sql_get((enum table_id)id, &sql);
+        buf_byte(&sql, '\0');
+        store->get_sql[id] = sql.p;
+    }
+}
+
+static void init_parts(struct store *store)
+{
+    /* Streams that settle when they are due find their bodies in RAM; what waits longer is read again. */
+    struct tail_limits limits = { store->config.settle_events, store->config.settle_bytes, store->config.tail_bytes / 2 };
+    store->lock_fd = -1;
+    store->start_us = store_now_us(store);
+    pthread_mutex_init(&store->failure_lock, NULL);
+    pthread_mutex_init(&store->checkpointer.lock, NULL);
+    pthread_cond_init(&store->checkpointer.wake, NULL);
+    stats_init(&store->counters);
+    mailbox_init(&store->writer.box, false);
+    mailbox_init(&store->read_thread.box, false);
+    tail_index_init(&store->tail, &limits);
+    prepare_texts(store);
+}
+
+static enum err start(struct store *store, struct error *error)
+{
+    enum err err = choose_driver(store, error);
+    if (!err)
+        err = folder_take(store->config.url, &store->lock_fd, error);
+    if (!err)
+        err = writer_open(store, error);
+    if (!err)
+        err = reader_open(store, &store->reader, error);
+    if (!err)
+        err = checkpoint_start(store, error);
+    if (!err)
+        err = read_thread_start(store, error);
+    if (!err)
+        stats_publish(store);
+    return err ? err : writer_start(store, error);
+}
+
+enum err store_open(const struct store_config *config, struct store **ret, struct error *error)
+{
+    struct store *store = mem_alloc(sizeof *store);
+    take_config(store, config);
+    init_parts(store);
+    enum err err = start(store, error);
+    if (err) {
+        store_close(store);
+        return err;
+    }
+    log_line(store->config.log, LOG_INFO, "storage_open", "url=%s epoch=%llu tail_frames=%llu", store->config.url,
+             (unsigned long long)store->epoch, (unsigned long long)(store->tail.next_pos - 1 - store->tail.deleted_through));
+    *ret = store;
+    return ERR_OK;
+}
+
+/* The storage thread goes first: what it delivers may still be read. The writer's connection goes last, because it is the one
+ * that leaves the log tidy. */
+void store_close(struct store *store)
+{
+    if (!store)
+        return;
+    writer_stop(store);
+    read_thread_stop(store);
+    if (store->driver) {
+        checkpoint_stop(store);
+        reader_close(store->reader);
+        writer_close(store);
+    }
+    folder_give_back(store->lock_fd);
+    settle_done(&store->settle);
+    tail_index_done(&store->tail);
+    mailbox_done(&store->writer.box);
+    mailbox_done(&store->read_thread.box);
+    stats_done(&store->counters);
+    pthread_cond_destroy(&store->checkpointer.wake);
+    pthread_mutex_destroy(&store->checkpointer.lock);
+    pthread_mutex_destroy(&store->failure_lock);
+    for (unsigned id = 0; id < TABLE_COUNT; id++)
+        free(store->get_sql[id]);
+    free((char *)(uintptr_t)store->config.url);
+    free((char *)(uintptr_t)store->config.node);
+    free(store);
+}

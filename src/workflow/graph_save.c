@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* graph_save.c - snapshots of the graph machine.
+ *
+ *     {"rev": 1, "life": "running", "steps": 3, "pauses"?, "paused"?: true, "input"?: …, "values": {…},
+ *      "nodes": {NAME: {"execs", "try", "step", "phase"?, "token"?: true, "ended"?: true, "fails"?, "due_us"?, "memo"?,
+ *                       "output"?}}}
+ *
+ * Nodes that were never reached are left out, the others stand in byte order; so equal states have equal texts.
+ * "phase" is there while the node is in flight: model, timer, answer, child, backoff. "memo" belongs to an execution
+ * in flight. */
+#include "workflow/graph.h"
+#include "workflow/state.h"
+
+const char *const phase_names[PHASE_COUNT] = {
+    [PHASE_IDLE] = "idle",     [PHASE_MODEL] = "model", [PHASE_TIMER] = "timer",
+    [PHASE_ANSWER] = "answer", [PHASE_CHILD] = "child", [PHASE_BACKOFF] = "backoff",
+};
+const char *const life_names[LIFE_COUNT] = {
+    [LIFE_NEW] = "new", [LIFE_RUNNING] = "running", [LIFE_FINISHED] = "finished", [LIFE_FAILED] = "failed"
+};
+
+/* ---- save ---- */
+
+static void put_number(struct jw *w, const char *name, uint64_t n)
+{
+    if (n == 0)
+        return;
+    jw_key(w, name);
+    jw_u64(w, n);
+}
+
+static void put_text(struct jw *w, const char *name, const struct slot *slot)
+{
+    if (!slot->n)
+        return;
+    jw_key(w, name);
+    jw_raw(w, slot_view(slot));
+}
+
+static void put_flag(struct jw *w, const char *name, bool flag)
+{
+    if (!flag)
+        return;
+    jw_key(w, name);
+    jw_bool(w, true);
+}
+
+static void save_node(const struct node_state *ns, struct span id, struct jw *w)
+{
+    bool flies = ns->phase != PHASE_IDLE;
+
+    if (!ns->execs && !ns->token)
+        return;
+    jw_key_span(w, id);
+    jw_obj(w);
+    put_number(w, "execs", ns->execs);
+    put_number(w, "try", ns->try_no);
+    put_number(w, "step", ns->step);
+    if (flies) {
+        jw_key(w, "phase");
+        jw_cstr(w, phase_names[ns->phase]);
+    }
+    put_flag(w, "token", ns->token);
+    put_flag(w, "ended", ns->ended);
+    put_number(w, "fails", ns->fails);
+    put_number(w, "due_us", flies ? ns->due_us : 0);
+    if (flies)
+        put_text(w, "memo", &ns->memo);
+    put_text(w, "output", &ns->output);
+    jw_end(w);
+}
+
+enum err graph_save(const struct machine *m, struct buf *out)
+{
+    struct jw w = jw_on(out);
+    jw_obj(&w);
+    jw_key(&w, "rev");
+    jw_u64(&w, graph_ops.rev);
+    jw_key(&w, "life");
+    jw_cstr(&w, life_names[m->life]);
+    put_number(&w, "steps", m->steps);
+    put_number(&w, "pauses", m->pauses);
+    put_flag(&w, "paused", m->paused);
+    put_text(&w, "input", &m->input);
+    put_text(&w, "values", &m->values);
+    jw_key(&w, "nodes");
+    jw_obj(&w);
+    for (uint32_t i = 0; i < m->graph->node_count; i++)
+        save_node(&m->nodes[i], m->graph->nodes[i].id, &w);
+    jw_end(&w);
+    jw_end(&w);
+    return ERR_OK;
+}
+
+/* ---- load ---- */
+
+static bool get_number(struct jv object, const char *name, uint64_t most, uint64_t *ret)
+{
+    struct jv v = jv_get(object, name);
+    int64_t n = 0;
+    if (!jv_is(v, JSON_NONE) && (!jv_i64(v, &n) || n < 0 || (uint64_t)n > most))
+        return false;
+    *ret = (uint64_t)n;
+    return true;
+}
+
+static bool get_u32(struct jv object, const char *name, uint32_t *ret)
+{
+    uint64_t n;
+    if (!get_number(object, name, UINT32_MAX, &n))
+        return false;
+    *ret = (uint32_t)n;
+    return true;
+}
+
+static void get_text(struct jv object, const char *name, struct slot *slot, struct arena *arena)
+{
+    struct jv v = jv_get(object, name);
+    if (!jv_is(v, JSON_NONE))
+        slot_set(slot, jv_raw(v), arena);
+}
+
+static bool get_name(struct jv v, const char *const *names, uint32_t count, uint32_t *ret)
+{
+    for (*ret = 0; *ret < count; ++*ret)
+        if (jv_str_eq(v, names[*ret]))
+            return true;
+    return false;
+}
+
+/* A capability that cannot wait has nothing in flight, whatever the text says. */
+static bool phase_fits(const struct plan_node *node, enum phase phase)
+{
+    return phase == PHASE_IDLE || phase == PHASE_BACKOFF || node->capability->answer;
+}
+
+static bool load_node(struct machine *m, uint32_t node, struct jv v)
+{
+    struct node_state *ns = &m->nodes[node];
+    struct jv phase_name = jv_get(v, "phase");
+    uint32_t phase = PHASE_IDLE;
+
+    if (!jv_is(phase_name, JSON_NONE) && !get_name(phase_name, phase_names, PHASE_COUNT, &phase))
+        return false;
+    if (!get_u32(v, "execs", &ns->execs) || !get_u32(v, "try", &ns->try_no) || !get_u32(v, "step", &ns->step) ||
+        !get_u32(v, "fails", &ns->fails) || !get_number(v, "due_us", INT64_MAX, &ns->due_us))
+        return false;
+    ns->phase = (enum phase)phase;
+    ns->token = jv_bool(jv_get(v, "token"), false);
+    ns->ended = jv_bool(jv_get(v, "ended"), false);
+    get_text(v, "memo", &ns->memo, m->arena);
+    get_text(v, "output", &ns->output, m->arena);
+    m->running += ns->phase != PHASE_IDLE;
+    m->tokens += ns->token;
+    m->failers += ns->fails > 0;
+    return phase_fits(&m->graph->nodes[node], ns->phase) && (ns->phase == PHASE_IDLE || ns->execs > 0);
+}
+
+static bool load_nodes(struct machine *m, struct jv nodes, struct arena *scratch)
+{
+    if (!jv_is(nodes, JSON_OBJECT))
+        return false;
+    for (struct jv_iter it = jv_iter(nodes); jv_step(&it);) {
+        uint32_t node = graph_find(m->graph, jv_string(it.name, scratch));
+        if (node == NO_INDEX || !load_node(m, node, it.value))
+            return false;
+    }
+    return true;
+}
+
+enum err graph_load(const struct plan *plan, struct span saved, struct arena *arena, struct machine **ret)
+{
+    CLEANUP(arena_done) struct arena scratch = { 0 };
+    struct jv root = json_read(saved, &scratch);
+    struct machine *m = machine_new(plan, arena);
+    uint32_t rev, life;
+
+    if (!get_u32(root, "rev", &rev) || rev != graph_ops.rev ||
+        !get_name(jv_get(root, "life"), life_names, LIFE_COUNT, &life) || !get_u32(root, "steps", &m->steps) ||
+        !get_u32(root, "pauses", &m->pauses) || !jv_is(jv_get(root, "values"), JSON_OBJECT))
+        return ERR_CORRUPT;
+    m->life = (enum life)life;
+    m->paused = jv_bool(jv_get(root, "paused"), false);
+    get_text(root, "input", &m->input, arena);
+    get_text(root, "values", &m->values, arena);
+    if (!load_nodes(m, jv_get(root, "nodes"), &scratch))
+        return ERR_CORRUPT;
+    *ret = m;
+    return ERR_OK;
+}

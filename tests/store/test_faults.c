@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The n-th call to the database fails, for every n until the workload gets through: no acknowledged batch is lost, none is there
+ * by half, and the store has stopped and says so. Also in the nasty way: the call reports an error and yet it happened. */
+#include "support/store_fixture.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+#include <stdlib.h>
+#include <time.h>
+
+/* Batch k holds frame k + 1 of two streams and tenant k: all three are there, or none is. */
+enum { BATCHES = 5, STREAM_A = 71, STREAM_B = 72 };
+
+struct work {
+    struct fixture fixture;
+    enum err       results[BATCHES]; /* ERR_COUNT: never came back */
+};
+
+static void note(void *arg, enum err err)
+{
+    *(enum err *)arg = err;
+}
+
+static struct tenant_row tenant_no(unsigned k)
+{
+    return (struct tenant_row){ .id = { { 1, (uint8_t)k } }, .name = SPAN("tenant"), .created_ms = k };
+}
+
+static void add_frame(struct batch *batch, uint64_t stream, unsigned k)
+{
+    CLEANUP(buf_done) struct buf body = { 0 };
+    fixture_body(stream, k + 1, 40, &body);
+    struct frame frame = { .stream = stream, .first_seq = k + 1, .n = 1, .base_ms = 1000 + k, .epoch = 1, .body = buf_view(&body) };
+    batch_frame(batch, &frame, k + 1 == BATCHES);
+}
+
+static void submit(struct work *work, unsigned k)
+{
+    struct batch     *batch = batch_new(work->fixture.store);
+    struct tenant_row row = tenant_no(k);
+    add_frame(batch, STREAM_A, k);
+    batch_put(batch, TABLE_tenant, &row);
+    add_frame(batch, STREAM_B, k);
+    batch_after(batch, note, &work->results[k]);
+    fixture_submit(&work->fixture, batch);
+}
+
+/* Until everything is settled and deleted, or the store has stopped: these transactions may fail as well. */
+static void let_it_settle(struct store *store)
+{
+    for (unsigned i = 0; i < 5000 && !store_failed(store); i++) {
+        struct store_stats stats;
+        store_stats(store, &stats);
+        if (stats.tail_frames == 0)
+            return;
+        nanosleep(&(struct timespec){ .tv_nsec = 500000 }, NULL);
+    }
+    assert_true(store_failed(store));
+}
+
+static void do_work(struct work *work)
+{
+    submit(work, 0);
+    fixture_wait(&work->fixture);
+    submit(work, 1);
+    submit(work, 2); /* likely one transaction */
+    fixture_wait(&work->fixture);
+    let_it_settle(work->fixture.store);
+    submit(work, 3);
+    submit(work, 4);
+    fixture_wait(&work->fixture);
+    let_it_settle(work->fixture.store);
+}
+
+static void assert_stopped(struct work *work)
+{
+    struct store *store = work->fixture.store;
+    struct error  error = { 0 };
+    assert_true(store_failed(store));
+    store_failure(store, &error);
+    assert_int_equal(error.code, ERR_STORAGE);
+    assert_true(error.message[0] != '\0');
+    struct batch *batch = batch_new(store);
+    assert_int_equal(fixture_commit(&work->fixture, batch), ERR_STORAGE);
+}
+
+struct seen {
+    uint64_t next;
+};
+
+static bool see(void *user, const struct frame *frame)
+{
+    struct seen *seen = user;
+    assert_int_equal(frame->first_seq, seen->next);
+    assert_true(fixture_body_is(frame->stream, frame->first_seq, frame->body));
+    seen->next += frame->n;
+    return true;
+}
+
+static uint64_t read_stream(struct reader *reader, uint64_t stream)
+{
+    uint64_t    head;
+    struct seen seen = { 1 };
+    assert_int_equal(reader_head(reader, stream, &head, NULL), ERR_OK);
+    assert_int_equal(reader_frames(reader, stream, 0, SIZE_MAX, see, &seen), ERR_OK);
+    assert_int_equal(seen.next, head + 1);
+    return head;
+}
+
+/* With the driver bare: what is on disk? */
+static void check_what_is_there(struct work *work)
+{
+    work->fixture.config.driver = NULL;
+    fixture_must_open(&work->fixture);
+    CLEANUP(arena_done) struct arena arena = { 0 };
+    struct reader *reader = store_reader(work->fixture.store);
+    for (unsigned round = 0; round < 2; round++) { /* as found, and after settling */
+        assert_int_equal(reader_begin(reader, &arena), ERR_OK);
+        uint64_t head = read_stream(reader, STREAM_A);
+        assert_int_equal(read_stream(reader, STREAM_B), head);
+        for (unsigned k = 0; k < BATCHES; k++) {
+            struct tenant_row row = tenant_no(k);
+            enum err          err = reader_get(reader, TABLE_tenant, &row);
+            assert_int_equal(err, k < head ? ERR_OK : ERR_NOT_FOUND); /* wholly there or not at all */
+            if (work->results[k] == ERR_OK)
+                assert_true(k < head); /* acknowledged */
+        }
+        reader_end(reader);
+        assert_true(fixture_settled(&work->fixture));
+    }
+}
+
+/* One run. Returns whether the fault came. */
+static bool run_once(enum db_fault_kind kind, bool only_commits, unsigned long nth)
+{
+    struct db_fault *fault = db_fault_new(&db_sqlite);
+    struct work      work = { 0 };
+    fixture_init(&work.fixture, db_fault_driver(fault));
+    for (unsigned k = 0; k < BATCHES; k++)
+        work.results[k] = ERR_COUNT;
+    fixture_must_open(&work.fixture);
+    db_fault_arm(fault, kind, only_commits, nth);
+    do_work(&work);
+    bool fired = db_fault_fired(fault);
+    assert_int_equal(store_failed(work.fixture.store), fired);
+    if (fired)
+        assert_stopped(&work);
+    fixture_close(&work.fixture);
+    for (unsigned k = 0; k < BATCHES && !fired; k++)
+        assert_int_equal(work.results[k], ERR_OK);
+    check_what_is_there(&work);
+    fixture_done(&work.fixture);
+    db_fault_free(fault);
+    return fired;
+}
+
+static void run_all(enum db_fault_kind kind, bool only_commits)
+{
+    unsigned long nth = 0;
+    while (run_once(kind, only_commits, nth))
+        nth++;
+    assert_true(nth >= 4); /* else this tested nothing */
+}
+
+static void no_failing_call_loses_what_was_acknowledged(void **state)
+{
+    run_all(DB_FAULT_FAILS, false);
+}
+
+static void no_call_that_happened_after_all_does_harm(void **state)
+{
+    run_all(DB_FAULT_HAPPENED, false);
+}
+
+static void a_commit_that_fails_stops_the_store(void **state)
+{
+    run_all(DB_FAULT_FAILS, true);
+}
+
+static void a_commit_that_failed_and_happened_is_whole(void **state)
+{
+    run_all(DB_FAULT_HAPPENED, true);
+}
+
+static void opening_fails_cleanly_wherever_it_fails(void **state)
+{
+    for (unsigned long nth = 0;; nth++) {
+        struct db_fault *fault = db_fault_new(&db_sqlite);
+        struct fixture   fixture;
+        struct error     error = { 0 };
+        fixture_init(&fixture, db_fault_driver(fault));
+        db_fault_arm(fault, nth % 2 ? DB_FAULT_HAPPENED : DB_FAULT_FAILS, false, nth / 2);
+        enum err err = fixture_open(&fixture, &error);
+        bool     fired = db_fault_fired(fault);
+        db_fault_arm(fault, DB_FAULT_NONE, false, 0);
+        if (err)
+            assert_true(fired && error.message[0] != '\0');
+        else
+            fixture_close(&fixture);
+        fixture_must_open(&fixture); /* the second try finds a sound folder */
+        assert_int_equal(fixture_commit(&fixture, batch_new(fixture.store)), ERR_OK);
+        fixture_done(&fixture);
+        db_fault_free(fault);
+        if (!fired)
+            break;
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(no_failing_call_loses_what_was_acknowledged),
+        cmocka_unit_test(no_call_that_happened_after_all_does_harm),
+        cmocka_unit_test(a_commit_that_fails_stops_the_store),
+        cmocka_unit_test(a_commit_that_failed_and_happened_is_whole),
+        cmocka_unit_test(opening_fails_cleanly_wherever_it_fails),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
