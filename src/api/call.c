@@ -192,18 +192,17 @@ struct span call_query(struct call *call, const char *name)
     return present && value.n ? value : SPAN_NONE;
 }
 
-static bool parse_count(struct span text, int64_t *ret)
+bool call_parse_count(struct span text, int64_t *ret)
 {
-    int64_t n = 0;
-    if (!text.n || text.n > 15)
-        return false;
+    const int64_t top = (int64_t)1 << 53; /* larger ones mean "all": they are clamped */
+    int64_t       n = 0;
     for (size_t i = 0; i < text.n; i++) {
         if (text.p[i] < '0' || text.p[i] > '9')
             return false;
-        n = n * 10 + (text.p[i] - '0');
+        n = n < top ? n * 10 + (text.p[i] - '0') : top;
     }
     *ret = n;
-    return true;
+    return text.n > 0;
 }
 
 enum { PAGE_DEFAULT = 50, PAGE_MAX = 500 };
@@ -212,9 +211,9 @@ struct page call_page(struct call *call)
 {
     struct page page = { .limit = PAGE_DEFAULT };
     struct span limit = call_query(call, "limit"), offset = call_query(call, "offset"), order = call_query(call, "order");
-    if (limit.p && (!parse_count(limit, &page.limit) || page.limit == 0))
+    if (limit.p && (!call_parse_count(limit, &page.limit) || page.limit == 0))
         issue_add_parameter(&call->issues, "limit", "range", "must be an integer from 1 on");
-    if (offset.p && !parse_count(offset, &page.offset))
+    if (offset.p && !call_parse_count(offset, &page.offset))
         issue_add_parameter(&call->issues, "offset", "range", "must be an integer from 0 on");
     if (order.p && !span_is(order, "asc") && !span_is(order, "desc"))
         issue_add_parameter(&call->issues, "order", "enum", "must be asc or desc");
@@ -248,6 +247,14 @@ static struct span pointer_of(struct call *call, const char *name)
     return arena_printf(&call->arena, "/%s", name);
 }
 
+static size_t characters(struct span text)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < text.n; i++)
+        n += ((unsigned char)text.p[i] & 0xc0) != 0x80;
+    return n;
+}
+
 bool body_text(struct call *call, const char *name, bool required, size_t max, struct span *ret)
 {
     struct jv v = jv_get(call->body, name);
@@ -262,8 +269,8 @@ bool body_text(struct call *call, const char *name, bool required, size_t max, s
         return false;
     }
     *ret = jv_string(v, &call->arena);
-    if (ret->n > max)
-        issue_add(&call->issues, pointer_of(call, name), "max_length", "must have at most %zu bytes", max);
+    if (characters(*ret) > max)
+        issue_add(&call->issues, pointer_of(call, name), "max_length", "must have at most %zu characters", max);
     else if (required && !ret->n)
         issue_add(&call->issues, pointer_of(call, name), "min_length", "must not be empty");
     return true;

@@ -74,6 +74,7 @@ void call_free(struct call *call);
 /* A query parameter, decoded; p NULL when absent or empty. Repeated or badly encoded: an issue. */
 struct span call_query(struct call *call, const char *name);
 struct span call_query_raw(struct call *call, const char *name, bool *ret_present); /* empty is present */
+bool call_parse_count(struct span text, int64_t *ret); /* decimal digits; what is beyond 2^53 is clamped to it */
 struct page {
     int64_t limit, offset;
     bool    ascending;

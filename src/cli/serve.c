@@ -168,8 +168,8 @@ static enum err start_engine(struct server *s, struct error *error)
         e = engine_new(&engine, &s->engine, error);
     if (!e)
         engine_attach_inbox(s->engine, s->inbox);
-    struct api_config api = { .engine = s->engine, .dev = s->o.dev, .rate_per_minute = s->o.dev ? 0 : (uint32_t)s->o.rate_limit,
-                              .rate_burst = (uint32_t)s->o.rate_burst, .max_streams = s->o.dev ? 0 : (uint32_t)s->o.max_streams,
+    struct api_config api = { .engine = s->engine, .dev = s->o.dev, .rate_per_minute = (uint32_t)s->o.rate_limit,
+                              .rate_burst = (uint32_t)s->o.rate_burst, .max_streams = (uint32_t)s->o.max_streams,
                               .max_body = (uint64_t)s->o.max_body, .max_batch_body = (uint64_t)s->o.max_body * 4,
                               .token_path = s->token_path, .cors_origin = s->o.cors_origin, .version = PERDURE_VERSION };
     if (!e)
@@ -241,6 +241,10 @@ int cmd_serve(struct cli *cli, int argc, char **argv)
     int          code = args_begin(&spec, argc, argv, &s.o, &args);
     if (code >= 0)
         return code;
+    if (s.o.dev && !args_given(&spec, &args, "rate-limit"))
+        s.o.rate_limit = 0;
+    if (s.o.dev && !args_given(&spec, &args, "max-streams"))
+        s.o.max_streams = 0;
     if (!check_options(&s, &error) || config_load(s.o.config, &s.config, &error)) {
         config_done(&s.config);
         return cli_fail(cli, "serve", EXIT_USAGE, "--%s: %s", error.field[0] ? error.field : "config", error.message);

@@ -250,6 +250,7 @@ static void apply_child(struct run *run, const struct effect *fx)
     child->path = fx->op;
     child->op = op;
     child->node = arena_copy(&run->host_arena, fx->node);
+    child->agent = arena_copy(&run->host_arena, fx->child.agent);
     child->run = made;
     if (run->fold)
         uuid_parse(jv_string(jv_get(json_read(pub, &run->engine->turn), "child_run_id"), &run->engine->turn), &child->run);

@@ -124,15 +124,17 @@ static void record_timer(struct run *run, const struct pending_input *in, bool e
     run_record(run, REC_TIMER_FIRED, 0, 0, node.no, node.parent, pub, priv, NULL);
 }
 
-static void record_child(struct run *run, const struct pending_input *in)
+static void record_child(struct run *run, const struct pending_input *in, const struct child *child)
 {
     struct jv value = json_read(in->value, &run->engine->turn);
     struct jw w = payload_begin(run->engine, in->node);
     jw_key(&w, "child_run_id");
-    if (uuid_is_nil(in->child))
+    if (uuid_is_nil(child->run))
         jw_null(&w);
     else
-        jw_uuid(&w, &in->child);
+        jw_uuid(&w, &child->run);
+    jw_key(&w, "child_agent_id");
+    jw_str(&w, child->agent);
     jw_key(&w, "status");
     jw_raw(&w, jv_raw(jv_get(value, "status")));
     struct span pub = payload_end(run->engine, &w);
@@ -168,17 +170,15 @@ static struct inflight *take_call(struct run *run, const struct pending_input *i
     return NULL;
 }
 
-static bool take_child(struct run *run, struct pending_input *in)
+static struct child *take_child(struct run *run, const struct pending_input *in)
 {
     for (struct child **p = &run->children; *p; p = &(*p)->next)
         if (op_path_eq(&(*p)->path, &in->path)) {
             struct child *child = *p;
             *p = child->next;
-            in->child = child->run;
-            free(child);
-            return true;
+            return child;
         }
-    return false;
+    return NULL;
 }
 
 static bool take_timer(struct run *run, const struct pending_input *in)
@@ -219,6 +219,7 @@ static bool record_input(struct run *run, struct pending_input *in)
 {
     struct inflight      *call;
     struct open_wait *wait;
+    struct child     *child;
     switch (in->kind) {
     case IN_MODEL:
         if (!(call = take_call(run, in)))
@@ -233,9 +234,10 @@ static bool record_input(struct run *run, struct pending_input *in)
         record_timer(run, in, false);
         return true;
     case IN_CHILD:
-        if (!take_child(run, in))
+        if (!(child = take_child(run, in)))
             return false;
-        record_child(run, in);
+        record_child(run, in, child);
+        free(child);
         return true;
     case IN_ANSWER:
         if (!(wait = take_wait(run, in)))

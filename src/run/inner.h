@@ -40,7 +40,7 @@ struct child {                 /* a handoff in flight */
     struct child  *next;
     struct op_path path;
     uint32_t       op;
-    struct span    node;
+    struct span    node, agent;
     struct uuid    run;
 };
 
@@ -62,7 +62,7 @@ struct pending_input {         /* waits for the turn */
     uint32_t              op, parent;
     struct span           value; /* behind this struct */
     struct span           node;
-    struct uuid           wait, child;
+    struct uuid           wait;
     struct span           by;
     uint64_t              duration_us;
 };

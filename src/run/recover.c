@@ -324,6 +324,7 @@ static void save_rest(const struct run *run, struct jw *w)
         path_json(w, &c->path);
         key_u64(w, "op", c->op);
         key_span(w, "node", c->node);
+        key_span(w, "agent", c->agent);
         jw_key(w, "run");
         jw_uuid(w, &c->run);
         jw_end(w);
@@ -460,6 +461,7 @@ static void load_rest(struct run *run, struct jv body)
         read_path(jv_get(it.value, "path"), &child->path);
         child->op = (uint32_t)get_u64(it.value, "op");
         child->node = get_text(run, it.value, "node");
+        child->agent = get_text(run, it.value, "agent");
         uuid_parse(jv_string(jv_get(it.value, "run"), &run->host_arena), &child->run);
         child->next = run->children;
         run->children = child;

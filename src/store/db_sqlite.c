@@ -290,28 +290,26 @@ static int write_zeros(sqlite3_file *file, sqlite3_int64 from, sqlite3_int64 to)
 }
 
 /* Zeros behind the log's end: SQLite finds no valid frame there and writes over them, and a sync of a file that does not grow
- * saves the file system's own journal. Only the writer touches the log, and it is between transactions. */
+ * saves the file system's own journal. Only the writer touches the log, and it is between transactions. A disk without room for
+ * this may still have room for what matters; a failed sync, however, is a failed sync. */
 static enum err sqlite_log_grow(struct db *base, uint32_t pages, bool *ret_done, struct error *error)
 {
     enum { SLICE = 1 << 20, LOG_HEADER = 32, LOG_PAGE = 4096 + 24 };
     struct sqlite_db *db = db_of(base);
     sqlite3_file     *log = NULL;
-    int               rc = sqlite3_file_control(db->handle, "main", SQLITE_FCNTL_JOURNAL_POINTER, &log);
     sqlite3_int64     size = 0, want = LOG_HEADER + (sqlite3_int64)pages * LOG_PAGE;
-    if (rc == SQLITE_OK && log && log->pMethods)
-        rc = log->pMethods->xFileSize(log, &size);
-    else
-        size = want; /* no log yet, nothing to grow */
-    if (rc == SQLITE_OK && size < want) {
-        sqlite3_int64 to = want - size < SLICE ? want : size + SLICE;
-        rc = write_zeros(log, size, to);
-        size = to;
-        if (rc == SQLITE_OK)
-            rc = log->pMethods->xSync(log, SQLITE_SYNC_NORMAL);
-    }
+    *ret_done = true;
+    if (sqlite3_file_control(db->handle, "main", SQLITE_FCNTL_JOURNAL_POINTER, &log) != SQLITE_OK || !log || !log->pMethods)
+        return ERR_OK;
+    if (log->pMethods->xFileSize(log, &size) != SQLITE_OK || size >= want)
+        return ERR_OK;
+    sqlite3_int64 to = want - size < SLICE ? want : size + SLICE;
+    if (write_zeros(log, size, to) != SQLITE_OK)
+        return ERR_OK;
+    int rc = log->pMethods->xSync(log, SQLITE_SYNC_NORMAL);
     if (rc != SQLITE_OK)
-        return error_set(error, ERR_STORAGE, NULL, "growing the write-ahead log failed (SQLite %d)", rc);
-    *ret_done = size >= want;
+        return error_set(error, ERR_STORAGE, NULL, "syncing the write-ahead log failed (SQLite %d)", rc);
+    *ret_done = to >= want;
     return ERR_OK;
 }
 

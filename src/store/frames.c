@@ -22,17 +22,14 @@ static struct tail_entry entry_of(const struct db_driver *driver, struct db_stmt
 
 static enum err load_rows(struct store *store, struct db_stmt *stmt, struct error *error)
 {
-    uint64_t expected = 0;
     for (;;) {
         bool     row;
         enum err err = store->driver->step(stmt, &row, error);
         if (err || !row)
             return err;
         struct tail_entry entry = entry_of(store->driver, stmt);
-        if (entry.pos == 0 || entry.n == 0 || (expected && entry.pos != expected))
-            return error_set(error, ERR_CORRUPT, NULL, "the tail is damaged at position %llu", (unsigned long long)entry.pos);
-        expected = entry.pos + 1;
-        tail_index_found(&store->tail, &entry, (uint64_t)store->driver->i64(stmt, 1));
+        if (!tail_index_found(&store->tail, &entry, (uint64_t)store->driver->i64(stmt, 1)))
+            return error_set(error, ERR_CORRUPT, "store", "the tail is damaged at position %llu", (unsigned long long)entry.pos);
     }
 }
 

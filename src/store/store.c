@@ -140,9 +140,12 @@ static enum err start(struct store *store, struct error *error)
         err = checkpoint_start(store, error);
     if (!err)
         err = read_thread_start(store, error);
-    if (!err)
-        stats_publish(store);
-    return err ? err : writer_start(store, error);
+    if (err)
+        return err;
+    stats_publish(store);
+    log_line(store->config.log, LOG_INFO, "storage_open", "url=%s epoch=%llu tail_frames=%llu", store->config.url,
+             (unsigned long long)store->epoch, (unsigned long long)store->counters.shown.tail_frames);
+    return writer_start(store, error);
 }
 
 enum err store_open(const struct store_config *config, struct store **ret, struct error *error)
@@ -155,8 +158,6 @@ enum err store_open(const struct store_config *config, struct store **ret, struc
         store_close(store);
         return err;
     }
-    log_line(store->config.log, LOG_INFO, "storage_open", "url=%s epoch=%llu tail_frames=%llu", store->config.url,
-             (unsigned long long)store->epoch, (unsigned long long)(store->tail.next_pos - 1 - store->tail.deleted_through));
     *ret = store;
     return ERR_OK;
 }

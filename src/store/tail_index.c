@@ -148,13 +148,25 @@ struct tail_stream *tail_index_take_due(struct tail_index *index)
 
 /* ---- adding, as the storage thread sees it ---- */
 
-void tail_index_found(struct tail_index *index, const struct tail_entry *entry, uint64_t stream)
+static bool can_follow(const struct tail_index *index, const struct tail_entry *entry, uint64_t number)
 {
-    if (index->next_pos == 1 && index->oldest == 1 && entry->pos > 1) {
+    if (entry->pos != index->next_pos || number == 0 || entry->first_seq == 0 || entry->n == 0 || entry->bytes > INT32_MAX)
+        return false;
+    const struct tail_stream *stream = u64_map_get(&index->streams, number);
+    const struct tail_entry  *last = stream ? &stream->entries[stream->end - 1] : NULL;
+    return !last || entry->first_seq == last->first_seq + last->n;
+}
+
+bool tail_index_found(struct tail_index *index, const struct tail_entry *entry, uint64_t stream)
+{
+    if (index->next_pos == 1 && entry->pos > 1) {
         index->oldest = index->next_pos = entry->pos;
         index->floor = index->deleted_through = entry->pos - 1;
     }
+    if (!can_follow(index, entry, stream))
+        return false;
     tail_index_make_due(index, add_entry(index, stream, entry, 0, false));
+    return true;
 }
 
 static void keep_body(struct tail_index *index, struct tail_stream *stream, struct span body)

@@ -94,8 +94,9 @@ void tail_index_init(struct tail_index *index, const struct tail_limits *limits)
 void tail_index_done(struct tail_index *index);
 
 /* ---- the storage thread ---- */
-/* At start, in order of position: a row that was found. The first one says where positions begin. */
-void tail_index_found(struct tail_index *index, const struct tail_entry *entry, uint64_t stream);
+/* At start, in order of position: a row that was found. The first one says where positions begin. False when the row cannot
+ * stand there: a gap in the positions or in the stream. */
+bool tail_index_found(struct tail_index *index, const struct tail_entry *entry, uint64_t stream);
 /* A transaction's frames, which got the positions from next_pos on. Before the commit. */
 struct tail_new {
     struct frame frame;

@@ -106,7 +106,7 @@ suite('A auth, scope, workspaces', { dev: false, args: ['--rate-limit', '0'] }, 
         assert.equal((await bound.get('/runs', {}, { headers: { 'X-Workspace-Id': run.workspace_id } })).status, 200);
         problem(await bound.get('/runs', {}, { headers: { 'X-Workspace-Id': other.workspace_id } }), 'workspace_forbidden');
         problem(await bound.get('/runs', {}, { headers: { 'X-Workspace-Id': UNKNOWN_ID } }), 'workspace_forbidden');
-        const wide = api.as((await newToken(api, { scopes: ['*'] })).token);
+        const wide = api.as((await newToken(api, { scopes: ['*'], workspace_id: null })).token);
         problem(await wide.get('/runs'), 'workspace_required');
         problem(await wide.get('/runs', {}, { headers: { 'X-Workspace-Id': UNKNOWN_ID } }), 'workspace_forbidden');
         assert.equal((await wide.get(`/runs/${run.run_id}`, {}, { headers: { 'X-Workspace-Id': run.workspace_id } })).status, 200);

@@ -263,7 +263,7 @@ suite('R tokens, workspaces', { dev: false, args: ['--rate-limit', '0'], fixture
         const renamed = unique('ws');
         assert.equal((await api.ok(api.patch(`/workspaces/${made.workspace_id}`, { name: renamed }), 200)).name, renamed);
         invalid(await api.post('/workspaces', {}), '/name');
-        const wide = api.as((await api.ok(api.post('/api-tokens', { name: unique('wide'), scopes: ['*'] }), 201)).token);
+        const wide = api.as((await api.ok(api.post('/api-tokens', { name: unique('wide'), scopes: ['*'], workspace_id: null }), 201)).token);
         problem(await wide.get('/agents'), 'workspace_required');
         problem(await wide.post('/runs', { agent_id: E }), 'workspace_required');
         const inside = wide.as(wide.token, { 'X-Workspace-Id': made.workspace_id });

@@ -5,7 +5,9 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <cmocka.h>
+#include <signal.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <time.h>
 
 /* Batch k holds frame k + 1 of two streams and tenant k: all three are there, or none is. */
@@ -206,6 +208,43 @@ static void opening_fails_cleanly_wherever_it_fails(void **state)
     }
 }
 
+/* A file that may not grow is what a full disk looks like. The first batches fit, then one does not. */
+static void a_full_disk_stops_the_store_and_loses_nothing(void **state)
+{
+    enum { FILE_MOST = 1 << 20, BODY = 50000 };
+    struct fixture fixture;
+    struct rlimit  before, small;
+    uint64_t       acknowledged = 0;
+    fixture_init(&fixture, NULL);
+    fixture_must_open(&fixture);
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    small = (struct rlimit){ FILE_MOST, before.rlim_max };
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+    enum err err = ERR_OK;
+    for (uint64_t seq = 1; seq < 1000 && !err; seq++) {
+        CLEANUP(buf_done) struct buf body = { 0 };
+        fixture_body(5, seq, BODY, &body);
+        struct frame  frame = { .stream = 5, .first_seq = seq, .n = 1, .epoch = 1, .body = buf_view(&body) };
+        struct batch *batch = batch_new(fixture.store);
+        batch_frame(batch, &frame, false);
+        err = fixture_commit(&fixture, batch);
+        if (!err)
+            acknowledged = seq;
+    }
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+    assert_int_equal(err, ERR_STORAGE);
+    assert_true(acknowledged > 0 && store_failed(fixture.store));
+    fixture_close(&fixture);
+    fixture_must_open(&fixture);
+    CLEANUP(arena_done) struct arena arena = { 0 };
+    struct reader *reader = store_reader(fixture.store);
+    assert_int_equal(reader_begin(reader, &arena), ERR_OK);
+    assert_true(read_stream(reader, 5) >= acknowledged);
+    reader_end(reader);
+    fixture_done(&fixture);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -213,6 +252,7 @@ int main(void)
         cmocka_unit_test(no_call_that_happened_after_all_does_harm),
         cmocka_unit_test(a_commit_that_fails_stops_the_store),
         cmocka_unit_test(a_commit_that_failed_and_happened_is_whole),
+        cmocka_unit_test(a_full_disk_stops_the_store_and_loses_nothing),
         cmocka_unit_test(opening_fails_cleanly_wherever_it_fails),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -852,6 +852,20 @@ static void a_later_schema_is_refused(void **state)
     assert_null(fixture->store);
 }
 
+/* Bytes from a disk are outside bytes: a row of the tail that cannot be there is said, not asserted. */
+static void a_damaged_tail_is_refused(void **state)
+{
+    struct fixture *fixture = fixture_of(state);
+    struct error    error = { 0 };
+    struct db      *db = NULL;
+    fixture_close(fixture);
+    assert_int_equal(db_sqlite.open(&db_sqlite, fixture->url, DB_WRITER, &db, &error), ERR_OK);
+    assert_int_equal(db_sqlite.exec(db, "INSERT INTO tail VALUES (7, 1, 1, 2, 0, 0, 1, x'00'), (8, 1, 4, 1, 0, 0, 1, x'00')", &error), ERR_OK);
+    db_sqlite.close(db);
+    assert_int_equal(fixture_open(fixture, &error), ERR_CORRUPT);
+    assert_non_null(strstr(error.message, "position 8"));
+}
+
 static void bad_places_are_refused_with_a_reason(void **state)
 {
     struct fixture *fixture = fixture_of(state);
@@ -914,7 +928,7 @@ static void the_log_is_checkpointed_and_reused(void **state)
         ON(setup, after_calls_come_in_order), ON(setup, an_empty_batch_comes_back_too),                                         \
         ON(setup, read_jobs_run_elsewhere_and_come_back), ON(setup, everything_is_there_after_a_restart),                       \
         ON(setup, the_epoch_rises_at_each_start), ON(setup, a_folder_has_one_process), ON(setup, a_later_schema_is_refused),    \
-        ON(setup, bad_places_are_refused_with_a_reason), ON(setup, the_folder_is_private),                                      \
+        ON(setup, bad_places_are_refused_with_a_reason), ON(setup, a_damaged_tail_is_refused), ON(setup, the_folder_is_private),                                      \
         ON(setup, the_log_is_checkpointed_and_reused)
 
 int main(void)

@@ -152,7 +152,8 @@ suite('wire: bad bytes', options, (test) => {
         const head = (length) => `POST ${API}/runs HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer ${api.token}\r\nContent-Type: application/json\r\nContent-Length: ${length}\r\n\r\n`;
         for (const length of ['1099511627776', '9223372036854775807', '18446744073709551615', '4294967296']) {
             const { text } = await talk(server.port, [head(length), '{"agent'], { waitMs: 3000 });
-            assert.deepEqual(answers(text), [413], `Content-Length ${length}: ${text.slice(0, 100)}`);
+            // 2^64-1 is no number that a length can be: refused as such.
+            assert.deepEqual(answers(text), [length === '18446744073709551615' ? 400 : 413], `Content-Length ${length}: ${text.slice(0, 100)}`);
         }
         const before = server.rssBytes();
         const open = Array.from({ length: 200 }, () => talk(server.port, [head(4 * 1024 * 1024 - 1), '{"agent_id":"'], { waitMs: 1500 }));

@@ -72,17 +72,8 @@ static bool poll_frame(void *user, const struct frame *frame)
 static int64_t poll_limit(struct call *call)
 {
     struct span text = call_query(call, "limit");
-    int64_t     limit = 0;
-    if (!text.p)
-        return POLL_DEFAULT;
-    for (size_t i = 0; i < text.n && text.n < 16; i++) {
-        if (text.p[i] < '0' || text.p[i] > '9') {
-            limit = 0;
-            break;
-        }
-        limit = limit * 10 + (text.p[i] - '0');
-    }
-    if (limit < 1)
+    int64_t     limit = POLL_DEFAULT;
+    if (text.p && (!call_parse_count(text, &limit) || limit < 1))
         issue_add_parameter(&call->issues, "limit", "range", "must be an integer from 1 on");
     return limit > POLL_MAX ? POLL_MAX : limit;
 }

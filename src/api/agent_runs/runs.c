@@ -86,11 +86,16 @@ static bool create_once(struct call *call, enum run_source source, struct idem_u
     struct run_spec spec;
     struct error    error = { 0 };
     struct span     key = SPAN_NONE;
+    enum err e = call_idem_key(call, &key, &error);
+    if (e == ERR_VALIDATION && error.field[0] == '/') /* one of all that is wrong with the body */
+        issue_add(&call->issues, span_of(error.field), "format", "%s", error.message);
+    else if (e) {
+        call_error(call, &error);
+        return false;
+    }
     if (!read_spec(call, source, &spec))
         return false;
-    enum err e = engine_ready(call->api->engine, &error);
-    if (!e)
-        e = call_idem_key(call, &key, &error);
+    e = engine_ready(call->api->engine, &error);
     if (!e)
         e = call_idem(call, SCOPE_CREATE, key, key.p ? call_canonical(call, call->body) : SPAN_NONE, idem, &error);
     if (!e && idem->found)
