@@ -33,7 +33,9 @@ void call_header(struct call *call, const char *format, ...)
 static void finish_headers(struct call *call)
 {
     buf_printf(&call->headers, "X-Request-Id: %s\r\n", call->request_id);
-    const char *type = call->problem_body ? "application/problem+json" : call->content_type ? call->content_type : "application/json; charset=utf-8";
+    const char *type = call->content_type ? call->content_type : "application/json; charset=utf-8";
+    if (call->problem_body)
+        type = "application/problem+json";
     if (call->out.len)
         buf_printf(&call->headers, "Content-Type: %s\r\n", type);
     BUF_LIT(&call->headers, "Cache-Control: no-store\r\n");

@@ -180,19 +180,20 @@ static void preflight(struct call *call)
 
 static bool find_route(struct call *call)
 {
-    bool       other = false;
-    struct buf allow = { 0 };
-    call->route = route_find(call->path, call->req->method, &call->arena, call->params, &other, &allow);
-    if (!call->route && call->api->config.cors_origin && other && call->req->method == HTTP_M_OPTIONS) {
+    bool                other = false;
+    struct buf          allow = { 0 };
+    const struct route *route = route_find(call->path, call->req->method, &call->arena, call->params, &other, &allow);
+    call->route = route; /* an answer below frees the call */
+    if (!route && call->api->config.cors_origin && other && call->req->method == HTTP_M_OPTIONS) {
         preflight(call);
-    } else if (!call->route && other) {
+    } else if (!route && other) {
         call_header(call, "Allow: %.*s", (int)allow.len, allow.p);
         call_fail(call, ERR_METHOD_NOT_ALLOWED, "", "%.*s is not possible here", SPAN_ARG(call->req->method_text));
-    } else if (!call->route) {
+    } else if (!route) {
         call_fail(call, ERR_NOT_FOUND, "", "there is nothing at %.*s", SPAN_ARG(call->path));
     }
     buf_done(&allow);
-    return call->route;
+    return route;
 }
 
 /* "127.0.0.1:7070", "localhost", "[::1]:7070". */

@@ -5,7 +5,6 @@
 #include "cli/config.h"
 #include "workflow/graph.h"
 #include <arpa/inet.h>
-#include <event2/event.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/resource.h>
@@ -21,25 +20,42 @@ struct options {
     { name, "PERDURE_" ENV, kind, offsetof(struct options, member), arg, help, min, max }
 
 static const struct opt opts[] = {
-    OPT("listen", "LISTEN", OPT_TEXT, listen, "HOST:PORT", "address to listen on, default 127.0.0.1:7070; port 0 picks one", 0, 0),
-    OPT("data", "DATA", OPT_TEXT, data, "DIR", "data folder, default " WEB_DEFAULT_DATA "; made when it is missing", 0, 0),
+    OPT("listen", "LISTEN", OPT_TEXT, listen, "HOST:PORT",
+        "address to listen on, default 127.0.0.1:7070; port 0 picks one", 0, 0),
+    OPT("data", "DATA", OPT_TEXT, data, "DIR",
+        "data folder, default " WEB_DEFAULT_DATA "; made when it is missing", 0, 0),
     OPT("store", "STORE", OPT_TEXT, store, "URL", "where the ledger is, default sqlite:DIR of --data", 0, 0),
     OPT("config", "CONFIG", OPT_TEXT, config, "FILE", "configuration file (JSON): model providers", 0, 0),
-    OPT("dev", "DEV", OPT_FLAG, dev, NULL, "for a laptop and for tests: token \"dev\", no rate limits, loopback only", 0, 0),
-    OPT("heartbeat-ms", "HEARTBEAT_MS", OPT_INT, heartbeat_ms, "N", "a quiet event stream says so after N ms, default 5000", 100, 15000),
-    OPT("slow-reader-ms", "SLOW_READER_MS", OPT_INT, slow_reader_ms, "N", "a follower that reads nothing is dropped after N ms, default 30000", 500, 600000),
-    OPT("max-stream-age-ms", "MAX_STREAM_AGE_MS", OPT_INT, max_age_ms, "N", "an event stream ends after about N ms, default 3600000; 0: never", 0, 86400000),
-    OPT("rate-limit", "RATE_LIMIT", OPT_INT, rate_limit, "N", "requests per minute and token, default 600; 0: off", 0, 10000000),
-    OPT("rate-burst", "RATE_BURST", OPT_INT, rate_burst, "N", "requests at once above the rate, default 120", 1, 10000000),
-    OPT("max-streams", "MAX_STREAMS", OPT_INT, max_streams, "N", "open event streams per token, default 64; 0: no limit", 0, 1000000),
-    OPT("max-body", "MAX_BODY", OPT_INT, max_body, "BYTES", "request body, default 4194304; batches may have four times that", 1024, 1 << 30),
-    OPT("max-connections", "MAX_CONNECTIONS", OPT_INT, max_connections, "N", "open connections, default 20000", 1, 1000000),
-    OPT("head-timeout-ms", "HEAD_TIMEOUT_MS", OPT_INT, head_timeout_ms, "N", "time for a request's head, default 10000", 100, 600000),
-    OPT("body-timeout-ms", "BODY_TIMEOUT_MS", OPT_INT, body_timeout_ms, "N", "time for a request's body, default 60000", 100, 600000),
-    OPT("idle-timeout-ms", "IDLE_TIMEOUT_MS", OPT_INT, idle_timeout_ms, "N", "an idle connection is closed after N ms, default 75000", 100, 3600000),
-    OPT("write-timeout-ms", "WRITE_TIMEOUT_MS", OPT_INT, write_timeout_ms, "N", "an answer without progress is dropped after N ms, default 30000", 500, 600000),
-    OPT("thread-queue", "THREAD_QUEUE", OPT_INT, thread_queue, "N", "runs that may wait on one thread, default 64", 1, 100000),
-    OPT("cors-origin", "CORS_ORIGIN", OPT_TEXT, cors_origin, "ORIGIN", "let pages of this origin call the API (* for all); default: none", 0, 0),
+    OPT("dev", "DEV", OPT_FLAG, dev, NULL,
+        "for a laptop and for tests: token \"dev\", no rate limits, loopback only", 0, 0),
+    OPT("heartbeat-ms", "HEARTBEAT_MS", OPT_INT, heartbeat_ms, "N",
+        "a quiet event stream says so after N ms, default 5000", 100, 15000),
+    OPT("slow-reader-ms", "SLOW_READER_MS", OPT_INT, slow_reader_ms, "N",
+        "a follower that reads nothing is dropped after N ms, default 30000", 500, 600000),
+    OPT("max-stream-age-ms", "MAX_STREAM_AGE_MS", OPT_INT, max_age_ms, "N",
+        "an event stream ends after about N ms, default 3600000; 0: never", 0, 86400000),
+    OPT("rate-limit", "RATE_LIMIT", OPT_INT, rate_limit, "N",
+        "requests per minute and token, default 600; 0: off", 0, 10000000),
+    OPT("rate-burst", "RATE_BURST", OPT_INT, rate_burst, "N",
+        "requests at once above the rate, default 120", 1, 10000000),
+    OPT("max-streams", "MAX_STREAMS", OPT_INT, max_streams, "N",
+        "open event streams per token, default 64; 0: no limit", 0, 1000000),
+    OPT("max-body", "MAX_BODY", OPT_INT, max_body, "BYTES",
+        "request body, default 4194304; batches may have four times that", 1024, 1 << 30),
+    OPT("max-connections", "MAX_CONNECTIONS", OPT_INT, max_connections, "N",
+        "open connections, default 20000", 1, 1000000),
+    OPT("head-timeout-ms", "HEAD_TIMEOUT_MS", OPT_INT, head_timeout_ms, "N",
+        "time for a request's head, default 10000", 100, 600000),
+    OPT("body-timeout-ms", "BODY_TIMEOUT_MS", OPT_INT, body_timeout_ms, "N",
+        "time for a request's body, default 60000", 100, 600000),
+    OPT("idle-timeout-ms", "IDLE_TIMEOUT_MS", OPT_INT, idle_timeout_ms, "N",
+        "an idle connection is closed after N ms, default 75000", 100, 3600000),
+    OPT("write-timeout-ms", "WRITE_TIMEOUT_MS", OPT_INT, write_timeout_ms, "N",
+        "an answer without progress is dropped after N ms, default 30000", 500, 600000),
+    OPT("thread-queue", "THREAD_QUEUE", OPT_INT, thread_queue, "N",
+        "runs that may wait on one thread, default 64", 1, 100000),
+    OPT("cors-origin", "CORS_ORIGIN", OPT_TEXT, cors_origin, "ORIGIN",
+        "let pages of this origin call the API (* for all); default: none", 0, 0),
     OPT("log-level", "LOG_LEVEL", OPT_TEXT, log_level, "LEVEL", "debug, info, warn, error or off; default info", 0, 0),
     OPT("log-format", "LOG_FORMAT", OPT_TEXT, log_format, "FORMAT", "text or json, default text", 0, 0),
 };
@@ -68,7 +84,6 @@ struct server {
     struct engine       *engine;
     struct api          *api;
     struct http_server  *http;
-    struct event        *signals[2];
     struct config        config;
     char                 host[64], url[4200], token_path[4200];
     uint16_t             port;
@@ -137,15 +152,14 @@ static bool check_options(struct server *s, struct error *error)
 
 /* ---- life ---- */
 
-static void on_signal(evutil_socket_t signal, short events, void *user)
+static void on_signal(void *user, int signal)
 {
     struct server *s = user;
-    (void)events;
     if (engine_draining(s->engine)) {
         loop_stop(s->loop); /* the second one: now */
         return;
     }
-    log_line(&s->log, LOG_INFO, "draining", "signal=%d", (int)signal);
+    log_line(&s->log, LOG_INFO, "draining", "signal=%d", signal);
     http_server_drain(s->http);
     engine_drain(s->engine);
 }
@@ -194,26 +208,19 @@ static enum err start_http(struct server *s, struct error *error)
     if (e)
         return e;
     api_set_server(s->api, s->http);
-    for (size_t i = 0; i < ARRAY_LEN(s->signals); i++) {
-        s->signals[i] = evsignal_new(loop_base(s->loop), i ? SIGINT : SIGTERM, on_signal, s);
-        if (!s->signals[i] || event_add(s->signals[i], NULL))
-            return error_set(error, ERR_NOMEM, "", "signals cannot be handled");
-    }
-    return ERR_OK;
+    e = loop_on_signal(s->loop, SIGTERM, on_signal, s, error);
+    return e ? e : loop_on_signal(s->loop, SIGINT, on_signal, s, error);
 }
 
 static void take_apart(struct server *s)
 {
-    for (size_t i = 0; i < ARRAY_LEN(s->signals); i++)
-        if (s->signals[i])
-            event_free(s->signals[i]);
     http_server_free(s->http);
-    models_free(s->models);
     store_close(s->store);
     if (s->engine)
         engine_inbox_flush(s->inbox);
     engine_free(s->engine);
     api_free(s->api);
+    models_free(s->models);
     http_client_free(s->client);
     engine_inbox_free(s->inbox);
     loop_free(s->loop);

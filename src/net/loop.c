@@ -9,6 +9,14 @@
 #include <event2/event.h>
 #include <stdlib.h>
 
+enum { LOOP_SIGNALS = 4 };
+
+struct loop_signal {
+    struct event *event;
+    void (*fn)(void *user, int signal);
+    void         *user;
+};
+
 struct loop {
     struct env         *env;
     const struct log   *log;
@@ -26,6 +34,8 @@ struct loop {
     struct loop_mail    stop_mail;   /* loop_stop is mail, so that it is ordered with all other mail */
     atomic_bool         stop_posted;
     bool                stopping;
+    struct loop_signal  signals[LOOP_SIGNALS];
+    unsigned            signal_count;
 };
 
 /* ---- the heap ---- */
@@ -242,11 +252,35 @@ void loop_free(struct loop *loop)
         event_free(loop->mail_event);
     if (loop->timer_event)
         event_free(loop->timer_event);
+    for (unsigned i = 0; i < loop->signal_count; i++)
+        event_free(loop->signals[i].event);
     if (loop->base)
         event_base_free(loop->base);
     mailbox_done(&loop->box);
     free(loop->heap);
     free(loop);
+}
+
+static void signal_came(evutil_socket_t signal, short events, void *user)
+{
+    struct loop_signal *handler = user;
+    (void)events;
+    handler->fn(handler->user, (int)signal);
+}
+
+enum err loop_on_signal(struct loop *loop, int signal, void (*fn)(void *user, int signal), void *user, struct error *error)
+{
+    assert(loop->signal_count < LOOP_SIGNALS);
+    struct loop_signal *handler = &loop->signals[loop->signal_count];
+    *handler = (struct loop_signal){ .fn = fn, .user = user };
+    handler->event = evsignal_new(loop->base, signal, signal_came, handler);
+    if (!handler->event || event_add(handler->event, NULL)) {
+        if (handler->event)
+            event_free(handler->event);
+        return error_set(error, ERR_NOMEM, "", "the loop cannot take signals");
+    }
+    loop->signal_count++;
+    return ERR_OK;
 }
 
 void loop_on_turn(struct loop *loop, void (*turn)(void *user), void *user)

@@ -24,6 +24,9 @@ const struct log  *loop_log(struct loop *loop);
 struct event_base *loop_base(struct loop *loop); /* for signals, listeners and libcurl */
 uint64_t           loop_now_us(struct loop *loop); /* monotonic, taken once per round */
 
+/* Calls fn on the loop's thread when the process gets `signal`. Before loop_run; at most 4. */
+enum err loop_on_signal(struct loop *loop, int signal, void (*fn)(void *user, int signal), void *user, struct error *error);
+
 /* Mail that runs on the loop's thread. Embed it; the receiver frees. */
 struct loop_mail {
     struct mail mail;

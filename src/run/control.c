@@ -148,6 +148,59 @@ enum err run_resume(struct engine *engine, struct uuid workspace, struct uuid id
     return ERR_OK;
 }
 
+static struct open_wait *find_wait(const struct run *run, struct uuid id)
+{
+    struct open_wait *wait = run->waits;
+    while (wait && !uuid_eq(wait->row.id, id))
+        wait = wait->next;
+    return wait;
+}
+
+static enum err not_open(const struct wait_row *wait, struct error *error)
+{
+    return error_set(error, ERR_INVALID_RUN_STATE, "", "the approval is not pending%s%s", wait->status ? ": it is " : "",
+                     wait->status ? wait_status_name((enum wait_status)wait->status) : "");
+}
+
+enum err wait_decide(struct engine *engine, const struct wait_answer *answer, struct wait_row *ret_wait, struct run_row *ret_run,
+                     struct issues *issues, struct error *error)
+{
+    struct run *run = NULL;
+    enum err    e = engine_ready(engine, error);
+    if (e)
+        return e;
+    *ret_wait = (struct wait_row){ .id = answer->wait };
+    if (engine_read_begin(engine))
+        return error_set(error, ERR_STORAGE, "", "the store cannot be read");
+    e = reader_get(engine_reader(engine), TABLE_wait, ret_wait); /* its spans live in the turn's arena */
+    engine_read_end(engine);
+    if (e == ERR_NOT_FOUND || (!e && !uuid_eq(ret_wait->workspace, answer->workspace)))
+        return error_set(error, ERR_APPROVAL_NOT_FOUND, "", "no such approval in this workspace");
+    if (e)
+        return error_set(error, ERR_STORAGE, "", "the store cannot be read");
+    if (ret_wait->status != WAIT_OPEN) {
+        (void)run_row_get(engine, answer->workspace, ret_wait->run, &engine->turn, ret_run);
+        return not_open(ret_wait, error);
+    }
+    e = run_load(engine, answer->workspace, ret_wait->run, &run, ret_run, error);
+    if (!e && run->inbox)
+        run_turn(run);
+    struct open_wait *wait = !e && !run->gone ? find_wait(run, answer->wait) : NULL;
+    if (!e && !wait)
+        run_row_view(run, ret_run);
+    if (!wait)
+        return e && e != ERR_INVALID_RUN_STATE ? e : not_open(ret_wait, error);
+    struct pending_input in = { .kind = IN_ANSWER, .path = wait->path, .op = (uint32_t)wait->row.op, .value = answer->input,
+                                .by = answer->by, .node = wait->row.node, .wait = wait->row.id, .rejected = answer->reject };
+    (void)issues;
+    ret_wait->status = answer->reject ? WAIT_REJECTED : WAIT_APPROVED;
+    ret_wait->answer = arena_copy(&engine->turn, answer->input);
+    ret_wait->decided_by = arena_copy(&engine->turn, answer->by);
+    ret_wait->decided_ms = engine_now_ms(engine);
+    run_answer(run, &in, ret_run);
+    return ERR_OK;
+}
+
 /* ---- watching ---- */
 
 static void watch_now(struct engine *engine, const struct run_row *row, struct watch *watch);

@@ -64,6 +64,18 @@ void engine_inbox_flush(struct engine_inbox *inbox)
     take_mail(&inbox->mail);
 }
 
+/* Nothing goes on: no timer fires, no model answers. What was in flight is taken up again at the next start. */
+static void quiesce(struct engine *engine)
+{
+    struct run *run;
+    for (size_t i = 0; (run = uuid_map_next(&engine->runs, &i));) {
+        loop_timer_clear(&run->wake);
+        for (struct inflight *c = run->calls; c; c = c->next)
+            if (c->model_call)
+                model_cancel(TAKE(c->model_call));
+    }
+}
+
 /* ---- the turn ---- */
 
 static void batch_done(void *arg, enum err err)
@@ -76,6 +88,7 @@ static void batch_done(void *arg, enum err err)
     struct error why;
     store_failure(engine->config.store, &why);
     log_line(loop_log(engine->config.loop), LOG_ERROR, "storage_stopped", "reason=\"%s\"", why.message);
+    quiesce(engine);
     ledger_end_all(engine->ledger, FOLLOW_STORAGE);
 }
 
@@ -174,13 +187,7 @@ void engine_drain(struct engine *engine)
     if (engine->draining)
         return;
     engine->draining = true;
-    struct run *run;
-    for (size_t i = 0; (run = uuid_map_next(&engine->runs, &i));) {
-        loop_timer_clear(&run->wake);
-        for (struct inflight *c = run->calls; c; c = c->next)
-            if (c->model_call)
-                model_cancel(TAKE(c->model_call)); /* taken up again at the next start */
-    }
+    quiesce(engine);
     ledger_end_all(engine->ledger, FOLLOW_DRAINING);
     engine_touch(engine);
 }

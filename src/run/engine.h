@@ -126,6 +126,18 @@ enum err run_cancel(struct engine *engine, struct uuid workspace, struct uuid id
 /* checkpoint: nil, or the pause that is meant. The row has status resumed and the seq of RUN_RESUMED. */
 enum err run_resume(struct engine *engine, struct uuid workspace, struct uuid id, struct span input, struct uuid checkpoint,
                     struct span by, struct run_row *ret_row, struct error *error);
+/* An answer to one open prompt, also while other branches of its run go on. The engine decides, so that of several answers one
+ * wins: ERR_APPROVAL_NOT_FOUND, or ERR_INVALID_RUN_STATE with *ret_wait as far as it is known when it is not open any more. An
+ * approval's input is checked against the prompt's schema (ERR_VALIDATION, pointers from /input on); a rejection's is not: it
+ * must always be possible. *ret_wait lives until the end of the turn. */
+struct wait_answer {
+    struct uuid workspace, wait;
+    struct span input; /* minified JSON */
+    struct span by;
+    bool        reject;
+};
+enum err wait_decide(struct engine *engine, const struct wait_answer *answer, struct wait_row *ret_wait, struct run_row *ret_run,
+                     struct issues *issues, struct error *error);
 /* Calls done(user, row) after the commit in which the run is terminal or waits for a person — at once (after the turn's
  * commit) when it is so already. row NULL: storage failed. Returns a ticket for run_unwatch, 0 when the run is unknown. */
 uint64_t run_watch(struct engine *engine, struct uuid workspace, struct uuid id,

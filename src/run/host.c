@@ -206,7 +206,7 @@ static struct open_wait *take_wait(struct run *run, const struct pending_input *
 
 static void close_wait(struct run *run, struct open_wait *wait, const struct pending_input *in)
 {
-    wait->row.status = in->err ? WAIT_EXPIRED : WAIT_APPROVED;
+    wait->row.status = in->err ? WAIT_EXPIRED : in->rejected ? WAIT_REJECTED : WAIT_APPROVED;
     wait->row.answer = in->value;
     wait->row.decided_by = in->by;
     wait->row.decided_ms = engine_now_ms(run->engine);

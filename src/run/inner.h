@@ -44,9 +44,6 @@ struct child {                 /* a handoff in flight */
     struct uuid    run;
 };
 
-/* Of a wait row: the words of an approval (agent-runs.md 9). The numbers are stored. */
-enum wait_status { WAIT_OPEN, WAIT_APPROVED, WAIT_REJECTED, WAIT_EXPIRED, WAIT_CANCELLED };
-
 struct open_wait {
     struct open_wait *next;
     struct wait_row   row;     /* spans in the run's arena */
@@ -64,6 +61,7 @@ struct pending_input {         /* waits for the turn */
     struct span           node;
     struct uuid           wait;
     struct span           by;
+    bool                  rejected; /* IN_ANSWER: what the wait's row says becomes of it */
     uint64_t              duration_us;
 };
 

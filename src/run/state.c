@@ -53,3 +53,21 @@ bool run_status_parse(struct span word, enum run_status *ret)
         }
     return false;
 }
+
+static const char *const wait_words[WAIT_STATUS_COUNT] = { "pending", "approved", "rejected", "expired", "cancelled" };
+
+const char *wait_status_name(enum wait_status status)
+{
+    assert(status < WAIT_STATUS_COUNT);
+    return wait_words[status];
+}
+
+bool wait_status_parse(struct span word, enum wait_status *ret)
+{
+    for (int s = 0; s < WAIT_STATUS_COUNT; s++)
+        if (span_is(word, wait_words[s])) {
+            *ret = (enum wait_status)s;
+            return true;
+        }
+    return false;
+}

@@ -28,6 +28,11 @@ enum run_input {
 
 enum { MASK_PERSON = 1, MASK_TOOLS = 2 }; /* of a waiting run: on what */
 
+/* Of a wait row: the words of an approval (agent-runs.md 9). The numbers are stored. */
+enum wait_status { WAIT_OPEN, WAIT_APPROVED, WAIT_REJECTED, WAIT_EXPIRED, WAIT_CANCELLED, WAIT_STATUS_COUNT };
+const char *wait_status_name(enum wait_status status);
+bool        wait_status_parse(struct span word, enum wait_status *ret); /* false: no such word */
+
 /* true and *ret_to, or false when the table does not allow it. */
 bool        run_edge(enum run_status from, enum run_input input, enum run_status *ret_to);
 bool        run_terminal(enum run_status status);

@@ -3,8 +3,8 @@
  * whether rows live in the tree of their key.
  *
  * Clustered are tables with small rows whose key sits at the right edge (time-ordered ids) or is all one ever asks for. Rows
- * with large bodies are kept in order of arrival: inside an index tree a row above a quarter of a page spills into overflow
- * pages, and a body is read or written far more seldom than its neighbours. */
+ * with bodies are kept in order of arrival: inside an index tree a row above a quarter of a page spills into overflow pages,
+ * and each change of a row rewrites it there. */
 #include "store/rows.h"
 
 #define COLUMN(kind, name) { #name, COL_##kind, offsetof(ROW, name) },
@@ -111,9 +111,11 @@ static const char *const idem_indexes[] = {
 #define blob_indexes     no_indexes
 #define timer_indexes    no_indexes
 
-/* Large bodies: a definition, a plan, a state, a blob. */
-#define IN_ORDER_OF_ARRIVAL(id) \
-    ((id) == TABLE_bundle || (id) == TABLE_plan || (id) == TABLE_snapshot || (id) == TABLE_blob)
+/* Rows with bodies: inputs and outputs, values, prompts, definitions, states. Measured for run, written at each event by 64
+ * appenders: 1.2 times the events/s of the clustered table at 400 bytes of input and output, 1.2 to 1.4 times at 2,200. */
+#define IN_ORDER_OF_ARRIVAL(id)                                                                             \
+    ((id) == TABLE_run || (id) == TABLE_thread || (id) == TABLE_wait || (id) == TABLE_bundle || (id) == TABLE_plan || \
+     (id) == TABLE_snapshot || (id) == TABLE_blob)
 
 #define TABLE_ENTRY(table, COLUMNS, key_count)      \
     [TABLE_##table] = {                             \

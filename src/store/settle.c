@@ -5,11 +5,11 @@
  * owns the oldest unsettled frame, because rows of the tail can only be deleted up to there. While no mail comes the queue
  * is worked off in small transactions. While mail comes it waits, until the tail has an eighth of its bound; from there on
  * each commit earns settling a credit for the bytes that it added, the more the longer the tail is, so that commits stay
- * alike and the tail finds its length. From a half on streams that are not due are settled as well, the oldest first. Streams are taken in the order of their numbers within a commit: neighbours in the
- * table share pages.
+ * alike and the tail finds its length. From a half on streams that are not due are settled as well, the oldest first. Streams are
+ * taken in the order of their numbers within a commit: neighbours in the index share pages.
  *
  * How. A segment row is inserted; rows of the tail whose frames all are in committed segments are deleted by a later commit,
- * about as many at a time as were inserted. Between the two a frame is in both places, with the same bytes (tail_index.h). */
+ * some hundred at a time. Between the two a frame is in both places, with the same bytes (tail_index.h). */
 #include "store/inner.h"
 #include <stdlib.h>
 
@@ -19,7 +19,7 @@ enum {
     IDLE_BYTES = 256 * 1024,      /* per transaction while no mail comes: mail that comes now waits for it */
     BUSY_BYTES_FULL = 128 * 1024, /* extra credit per commit once the tail is too long */
     IDLE_DELETES = 4096,
-    BUSY_DELETES_LEAST = 32,
+    BUSY_DELETES = 256,           /* while there is mail: this many rows at once, and as many more as eight commits insert */
     IDLE_MS = 2,                  /* no mail for so long: idle */
     DUE_FROM = 8,                 /* while there is mail: streams that are due settle from an eighth of the bound on, */
     HOLDERS_FROM = 2,             /* small ones only from a half: their segments would be short */
@@ -215,13 +215,16 @@ static enum err settle_picked(struct store *store, struct error *error)
 
 /* ---- deleting ---- */
 
-static enum err delete_rows(struct store *store, uint64_t most, struct error *error)
+/* Each DELETE dirties some pages whatever its size (the end of the free list, the tree's left edge), so that one of a few hundred
+ * rows now and then costs less than a few rows per commit. */
+static enum err delete_rows(struct store *store, enum settle_mode mode, size_t inserted, struct error *error)
 {
     struct tail_index *tail = &store->tail;
     uint64_t           rows = tail->floor - tail->deleted_through;
-    if (rows == 0)
+    uint64_t           step = mode == SETTLE_IDLE ? IDLE_DELETES : BUSY_DELETES + 8 * inserted;
+    if (rows == 0 || (mode == SETTLE_BUSY && rows < step))
         return ERR_OK;
-    uint64_t        to = tail->deleted_through + (rows < most ? rows : most);
+    uint64_t        to = tail->deleted_through + (rows < step ? rows : step);
     struct db_stmt **stmt = &store->writer.tail_delete;
     enum err        err = writer_prepare(store, stmt, SQL_TAIL_DELETE, error);
     bool            row;
@@ -277,7 +280,7 @@ enum err settle_step(struct store *store, enum settle_mode mode, size_t inserted
     enum err err = settle_picked(store, error);
     if (err)
         return err;
-    return delete_rows(store, mode == SETTLE_IDLE ? IDLE_DELETES : 2 * inserted + BUSY_DELETES_LEAST, error);
+    return delete_rows(store, mode, inserted, error);
 }
 
 void settle_committed(struct store *store)

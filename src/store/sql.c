@@ -137,7 +137,10 @@ void sql_create_frames(const struct db_driver *driver, struct buf *tail, struct 
         buf_printf(segment, "%s %s NOT NULL, ", names[i], driver->type_i64);
     }
     buf_printf(tail, "body %s NOT NULL)", driver->type_bytes);
-    buf_printf(segment, "body %s NOT NULL, PRIMARY KEY (stream, first_seq)) %s", driver->type_bytes, driver->clustered);
+    /* Not clustered: settling many streams with few events each would dirty a page of bodies per stream; in order of arrival
+     * only the index does, and it is narrow. Measured (64 appenders, 300 bytes): 1.7 times the events/s with 50,000 cold
+     * streams, 1.2 times with 64 hot ones, and reading is as fast. */
+    buf_printf(segment, "body %s NOT NULL, PRIMARY KEY (stream, first_seq))", driver->type_bytes);
 }
 
 /* ---- rows ---- */

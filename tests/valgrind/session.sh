@@ -79,6 +79,12 @@ api POST /runs '{"agent_id":' >/dev/null
 ok "broken JSON is refused" status_is 400
 api GET /runs/none >/dev/null
 ok "an unknown run" status_is 404
+api GET /nothing >/dev/null
+ok "an unknown path" status_is 404
+api DELETE /runs >/dev/null
+ok "a method that is not allowed" status_is 405
+curl -sS -o "$work/body" -w '%{http_code}' "$url/v1/api/runs" >"$work/status" 2>"$work/curl.log"
+ok "no credential" status_is 401
 api GET '/runs?limit=2' >/dev/null
 ok "a list" status_is 200
 # A follower that is there when the server goes, and one that went before.

@@ -38,5 +38,11 @@ void threads_create(struct call *call);
 void threads_list(struct call *call);
 void threads_get(struct call *call);
 
+/* approvals.c */
+void approvals_list(struct call *call);
+void approvals_get(struct call *call);
+void approvals_approve(struct call *call);
+void approvals_reject(struct call *call);
+
 /* list.c: an offset list (AR 2.4) of the rows of a query; known false: empty. */
 void call_list(struct call *call, const struct query *query, struct page page, bool known, bool (*each)(void *user, const void *row));
