@@ -104,6 +104,7 @@ static void tokens_create(struct call *call)
     char               text[64];
     struct credential *cred = auth_mint(call->api->auth, call->tenant, workspace, name, minified(call, scopes), expires_ms, text);
     render_token(&call->w, cred, text);
+    call_audit(call, uuid_is_nil(call->workspace) ? workspace : call->workspace, "token.create", "token", cred->row.id, SPAN_NONE);
     call_send_committed(call, 201);
 }
 
@@ -156,6 +157,7 @@ static void tokens_revoke(struct call *call)
     }
     if (!writable(call))
         return;
+    call_audit(call, uuid_is_nil(call->workspace) ? cred->row.workspace : call->workspace, "token.revoke", "token", id, SPAN_NONE);
     auth_revoke(call->api->auth, cred);
     credential_end_streams(cred);
     call_send_committed(call, 204);
@@ -239,6 +241,7 @@ static void workspaces_create(struct call *call)
                                  .updated_ms = now };
     row.app_id = arena_printf(&call->arena, "w%016llx", (unsigned long long)hash64(row.id.b, sizeof row.id.b));
     render_workspace(&call->w, &auth_put_workspace(call->api->auth, &row)->row);
+    call_audit(call, row.id, "workspace.create", "workspace", row.id, SPAN_NONE);
     call_send_committed(call, 201);
 }
 
@@ -278,6 +281,7 @@ static void workspaces_patch(struct call *call)
     row.revision++;
     row.updated_ms = engine_now_ms(call->api->engine);
     render_workspace(&call->w, &auth_put_workspace(call->api->auth, &row)->row);
+    call_audit(call, row.id, "workspace.update", "workspace", row.id, SPAN_NONE);
     call_send_committed(call, 200);
 }
 
@@ -311,6 +315,7 @@ static void workspaces_delete(struct call *call)
         call_fail(call, ERR_WORKSPACE_NOT_EMPTY, "", "the workspace is not empty");
         return;
     }
+    call_audit(call, w->row.id, "workspace.delete", "workspace", w->row.id, SPAN_NONE);
     auth_drop_workspace(call->api->auth, w);
     call_send_committed(call, 204);
 }
@@ -427,6 +432,7 @@ const struct route admin_routes[] = {
     { HTTP_M_GET,    "/v1/api/workspaces/{id}", "",             workspaces_get,    ROUTE_TENANT },
     { HTTP_M_PATCH,  "/v1/api/workspaces/{id}", "tokens:admin", workspaces_patch,  ROUTE_TENANT },
     { HTTP_M_DELETE, "/v1/api/workspaces/{id}", "tokens:admin", workspaces_delete, ROUTE_TENANT },
+    { HTTP_M_GET,    "/v1/api/audit",           "audit:read",   audit_list,        ROUTE_READ | ROUTE_HEAVY | ROUTE_TENANT },
     { HTTP_M_GET,    "/healthz",                NULL,           healthz,           ROUTE_TENANT },
     { HTTP_M_GET,    "/readyz",                 NULL,           readyz,            ROUTE_TENANT },
     { HTTP_M_GET,    "/metrics",                NULL,           metrics,           ROUTE_TENANT },

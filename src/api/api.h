@@ -14,6 +14,9 @@ struct api_config {
     uint32_t       max_streams;       /* open streams per token [64]; 0: off */
     uint64_t       max_body;          /* [4 MiB] */
     uint64_t       max_batch_body;    /* [16 MiB] */
+    uint64_t       max_stream_body;   /* Durable Streams [16 MiB] */
+    uint64_t       stream_chunk;      /* bytes of one catch-up answer [1 MiB] */
+    uint32_t       long_poll_ms;      /* [20000] */
     const char    *token_path;        /* where the root token is written on first start, mode 0600 */
     const char    *cors_origin;       /* NULL: no CORS headers */
     const char    *version;

@@ -35,6 +35,22 @@ void auth_unref(struct credential *cred)
     free(cred);
 }
 
+static bool has_scope(const struct credential *cred, const char *scope)
+{
+    struct arena arena = { 0 };
+    struct span  want = span_of(scope);
+    const char  *colon = memchr(want.p, ':', want.n);
+    bool         allowed = want.n == 0;
+    for (struct jv_iter it = jv_iter(json_read(cred->row.scopes, &arena)); !allowed && jv_step(&it);) {
+        struct span have = jv_string(it.value, &arena);
+        allowed = span_is(have, "*") || span_eq(have, want) ||
+                  (colon && have.n == (size_t)(colon - want.p) + 2 && have.p[have.n - 1] == '*' &&
+                   memcmp(have.p, want.p, have.n - 1) == 0);
+    }
+    arena_done(&arena);
+    return allowed;
+}
+
 static struct credential *keep(struct auth *auth, const struct credential_row *row)
 {
     struct credential *cred = mem_alloc(sizeof *cred);
@@ -47,6 +63,7 @@ static struct credential *keep(struct auth *auth, const struct credential_row *r
     if (row->lookup.n == sizeof cred->hash.b)
         memcpy(cred->hash.b, row->lookup.p, sizeof cred->hash.b);
     cred->refs = 1;
+    cred->all = has_scope(cred, "*");
     uuid_map_put(&auth->by_hash, half(&cred->hash), cred);
     uuid_map_put(&auth->by_id, row->id, cred);
     return cred;
@@ -190,6 +207,11 @@ bool auth_first_start(const struct auth *auth)             { return auth->first_
 struct uuid auth_tenant(const struct auth *auth)           { return auth->tenant.id; }
 struct tenant_row auth_tenant_row(const struct auth *auth) { return auth->tenant; }
 
+bool auth_allows(const struct credential *cred, const char *scope)
+{
+    return cred->all || has_scope(cred, scope);
+}
+
 bool auth_usable(const struct credential *cred, int64_t now_ms)
 {
     return !cred->row.revoked_ms && (!cred->row.expires_ms || now_ms < cred->row.expires_ms);
@@ -205,21 +227,6 @@ struct credential *auth_find(struct auth *auth, struct span token, int64_t now_m
     return auth_usable(cred, now_ms) ? cred : NULL;
 }
 
-bool auth_allows(const struct credential *cred, const char *scope)
-{
-    struct arena arena = { 0 };
-    struct span  want = span_of(scope);
-    const char  *colon = memchr(want.p, ':', want.n);
-    bool         allowed = want.n == 0;
-    for (struct jv_iter it = jv_iter(json_read(cred->row.scopes, &arena)); !allowed && jv_step(&it);) {
-        struct span have = jv_string(it.value, &arena);
-        allowed = span_is(have, "*") || span_eq(have, want) ||
-                  (colon && have.n == (size_t)(colon - want.p) + 2 && have.p[have.n - 1] == '*' &&
-                   memcmp(have.p, want.p, have.n - 1) == 0);
-    }
-    arena_done(&arena);
-    return allowed;
-}
 
 struct credential *auth_by_id(struct auth *auth, struct uuid id)
 {

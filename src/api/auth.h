@@ -14,6 +14,7 @@ struct credential {
     struct arena          arena;
     struct sha256         hash;
     unsigned              refs;    /* the table holds one */
+    bool                  all;     /* has the scope "*" */
     uint64_t              bucket_us;  /* rate limit: when it was last filled */
     double                bucket;
     uint32_t              streams;

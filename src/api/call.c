@@ -33,6 +33,10 @@ void call_header(struct call *call, const char *format, ...)
 static void finish_headers(struct call *call)
 {
     buf_printf(&call->headers, "X-Request-Id: %s\r\n", call->request_id);
+    if (streams_own(call)) {
+        streams_headers(call, &call->headers);
+        return;
+    }
     const char *type = call->content_type ? call->content_type : "application/json; charset=utf-8";
     if (call->problem_body)
         type = "application/problem+json";
@@ -62,6 +66,10 @@ static void send_now(struct call *call)
 
 void call_send(struct call *call, int status)
 {
+    if (call->late) {
+        call_send_committed(call, status);
+        return;
+    }
     call->status = status;
     if (call->in_job) /* on the reader thread: the answer goes out from the engine's */
         return;

@@ -25,6 +25,7 @@ enum {
     ROUTE_BATCH     = 1 << 3, /* the larger body limit */
     ROUTE_TENANT    = 1 << 4, /* no workspace needed */
     ROUTE_STREAM    = 1 << 5, /* counts as an open stream; Accept must allow text/event-stream */
+    ROUTE_RAW       = 1 << 6, /* the body is anything; the limit is that of Durable Streams */
 };
 
 struct call {
@@ -40,6 +41,8 @@ struct call {
     bool                 problem;   /* Accept names application/problem+json */
     bool                 problem_body; /* the answer is one */
     const char          *content_type; /* NULL: JSON */
+    const char          *cache;     /* Cache-Control of a Durable Streams answer; NULL: no-store */
+    bool                 late;      /* call_send waits for the turn's commit: the answer tells of something that is on its way */
     bool                 in_job;    /* reading: call_send only notes the status */
     bool                 dispatched; /* the handler has it */
     struct json          doc;
@@ -86,6 +89,14 @@ bool call_path_uuid(struct call *call, unsigned param, struct uuid *ret);
 bool body_text(struct call *call, const char *name, bool required, size_t max, struct span *ret);
 bool body_object(struct call *call, const char *name, struct jv *ret);
 struct span minified(struct call *call, struct jv v); /* in the call's arena */
+
+/* ?from (inclusive) and ?to (exclusive) as conditions on a column of times; issues on bad ones and when from is after to. */
+void call_time_range(struct call *call, struct query *query, const char *column);
+
+/* ---- audit: in the commit of the change; `data` a JSON object or SPAN_NONE ---- */
+void call_audit(struct call *call, struct uuid workspace, const char *action, const char *kind, struct uuid resource, struct span data);
+/* In the call's workspace, with one text member; p NULL: none. */
+void call_audit_text(struct call *call, const char *action, const char *kind, struct uuid resource, const char *name, struct span value);
 
 /* ---- idempotency (AR 2.7) ---- */
 struct idem_use {

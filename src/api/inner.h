@@ -13,13 +13,23 @@ struct api {
     uint64_t            requests, errors, streams;
     uint64_t            by_status[6]; /* 1xx … 5xx */
     int64_t             started_ms;
+    struct streams     *ds;        /* api/streams */
 };
 
 /* Tables of routes, one per surface; static segments before parameters. Ends with a NULL pattern. */
 extern const struct route agent_runs_routes[];
 extern const struct route admin_routes[];
+extern const struct route streams_routes[];
 
 /* router.c: the route of a path; NULL: none. *ret_other: the path exists with other methods, listed in `allow`. */
 const struct route *route_find(struct span path, enum http_method method, struct arena *arena, struct span params[CALL_PARAMS],
                                bool *ret_other, struct buf *allow);
-void credential_end_streams(struct credential *cred); /* events.c: its streams end at the next frame boundary (R9) */
+/* api/streams: the surface's own state; which calls are its own, and the headers that all its answers have. */
+struct streams *streams_new(struct api *api);
+void            streams_free(struct streams *streams); /* accepts NULL */
+bool            streams_own(const struct call *call);
+void            streams_headers(const struct call *call, struct buf *out);
+void audit_list(struct call *call); /* audit.c */
+/* An offset list (AR 2.4) of the rows of a query; known false: empty. (agent_runs/list.c) */
+void call_list(struct call *call, const struct query *query, struct page page, bool known, bool (*each)(void *user, const void *row));
+void credential_end_streams(struct credential *cred); /* sink.c: its streams end at the next frame boundary (R9) */

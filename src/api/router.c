@@ -2,11 +2,11 @@
 /* router.c - from a path to its handler: static segments first, then parameters (agent-runs.md 2.1). */
 #include "api/inner.h"
 
-static const struct route *const surfaces[] = { agent_runs_routes, admin_routes };
+static const struct route *const surfaces[] = { agent_runs_routes, admin_routes, streams_routes };
 
 static const char *const method_names[] = { "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "" };
 
-/* Compares segment by segment; a parameter takes anything but an empty segment. */
+/* Compares segment by segment; a parameter takes anything but an empty segment; a last "*" takes the rest, as it is. */
 static bool match(const char *pattern, struct span path, struct span params[CALL_PARAMS])
 {
     const char *want = pattern, *have = path.p, *end = path.p + path.n;
@@ -17,6 +17,10 @@ static bool match(const char *pattern, struct span path, struct span params[CALL
         const char *slash = memchr(have, '/', (size_t)(end - have));
         struct span w = { want, strcspn(want, "/") }, h = { have, (size_t)((slash ? slash : end) - have) };
         bool        param = *want == '{';
+        if (*want == '*') {
+            params[count] = span_make(have, (size_t)(end - have));
+            return true;
+        }
         if (param ? h.n == 0 : !span_eq(w, h))
             return false;
         if (param)
@@ -56,7 +60,7 @@ const struct route *route_find(struct span path, enum http_method method, struct
             if (!first) {
                 first = r;
                 memcpy(params, found, sizeof found);
-                if (!decode_params(params, arena))
+                if (r->pattern[strlen(r->pattern) - 1] != '*' && !decode_params(params, arena))
                     return NULL;
             }
             if (r->method == method)

@@ -215,13 +215,22 @@ static bool from_here(struct call *call)
     if (!call->api->config.dev)
         return true;
     bool here = !http_header(call->req, "Host", &host) || names_loopback(host);
-    if (here && http_header(call->req, "Origin", &origin)) {
+    /* A preflight gives nothing away; the request that follows it is refused. */
+    if (here && call->req->method != HTTP_M_OPTIONS && http_header(call->req, "Origin", &origin)) {
         const char *at = memmem(origin.p ? origin.p : "", origin.n, "://", 3);
         here = at && names_loopback(span_make(at + 3, origin.n - (size_t)(at + 3 - origin.p)));
     }
     if (!here)
         call_fail(call, ERR_FORBIDDEN, "Host", "--dev answers on this machine's own names only");
     return here;
+}
+
+static uint64_t body_limit(const struct call *call)
+{
+    const struct api_config *config = &call->api->config;
+    if (call->route->flags & ROUTE_RAW)
+        return config->max_stream_body;
+    return call->route->flags & ROUTE_BATCH ? config->max_batch_body : config->max_body;
 }
 
 static uint64_t on_head(void *user, struct http_request *req)
@@ -233,9 +242,9 @@ static uint64_t on_head(void *user, struct http_request *req)
     if (call->route->scope && !(authenticate(call) && choose_workspace(call) && allowed(call) && within_rate(call)))
         return 0;
     bool body = req->content_length > 0; /* UINT64_MAX when chunked */
-    if (body && req->content_length != UINT64_MAX && takes_body(call->route) && !json_type(call))
+    if (body && !(call->route->flags & ROUTE_RAW) && req->content_length != UINT64_MAX && takes_body(call->route) && !json_type(call))
         return 0;
-    return call->route->flags & ROUTE_BATCH ? api->config.max_batch_body : api->config.max_body;
+    return body_limit(call);
 }
 
 /* ---- the body, then the handler ---- */
@@ -245,7 +254,7 @@ static bool parse_body(struct call *call)
     static const struct json_limits limits = { .depth = 64 };
     struct http_request *req = call->req;
     struct error         error = { 0 };
-    if (!takes_body(call->route))
+    if (!takes_body(call->route) || call->route->flags & ROUTE_RAW)
         return true;
     if (req->body.n && !json_type(call))
         return false;
@@ -307,8 +316,7 @@ static void on_request(void *user, struct http_request *req, bool too_large)
     (void)user;
     call->dispatched = true;
     if (too_large) {
-        call_fail(call, ERR_TOO_LARGE, "", "the body is larger than %llu bytes",
-                  (unsigned long long)(call->route->flags & ROUTE_BATCH ? call->api->config.max_batch_body : call->api->config.max_body));
+        call_fail(call, ERR_TOO_LARGE, "", "the body is larger than %llu bytes", (unsigned long long)body_limit(call));
         return;
     }
     if (!parse_body(call))
@@ -387,6 +395,7 @@ enum err api_new(const struct api_config *config, struct api **ret, struct error
     if (config->dev)
         api->dev = auth_add(api->auth, auth_tenant(api->auth), auth_workspaces(api->auth)->row.id, SPAN("dev"), SPAN("[\"*\"]"),
                             SPAN("dev"), 0, false);
+    api->ds = streams_new(api);
     *ret = api;
     return ERR_OK;
 }
@@ -400,6 +409,7 @@ void api_free(struct api *api)
 {
     if (!api)
         return;
+    streams_free(api->ds);
     auth_free(api->auth);
     free(api);
 }

@@ -17,6 +17,8 @@ PRINTF(2, 0) static struct span print_message(struct arena *arena, const char *f
 /* The place for one more, or NULL when the list is full; it is counted all the same. */
 static struct issue *next_issue(struct issues *issues)
 {
+    if (!issues->items)
+        issues->items = ARENA_ARRAY(issues->arena, struct issue, ISSUES_MAX);
     return issues->count++ < ISSUES_MAX ? &issues->items[issues->count - 1] : NULL;
 }
 

@@ -130,7 +130,7 @@ struct issue {
 struct issues {
     struct arena *arena;   /* where the texts live */
     size_t        count;   /* found, may exceed ISSUES_MAX; only the first ISSUES_MAX are kept */
-    struct issue  items[ISSUES_MAX];
+    struct issue *items;   /* in the arena; made by the first one, so that a request without any pays nothing */
 };
 void issue_add(struct issues *issues, struct span pointer, const char *code, const char *format, ...) PRINTF(4, 5);
 void issue_add_parameter(struct issues *issues, const char *parameter, const char *code, const char *format, ...) PRINTF(4, 5);

@@ -18,6 +18,17 @@ static const struct command runs_commands[] = {
     { "follow", "RUN", "watch a run's events until it ends", cmd_runs_follow, NULL },
     { "cancel", "RUN", "cancel a run", cmd_runs_cancel, NULL },
     { "resume", "RUN", "answer a run that waits for a person", cmd_runs_resume, NULL },
+    { "inspect", "RUN", "show a run's attempts and node executions", cmd_runs_inspect, NULL },
+    { "failures", "", "list what went wrong, newest first", cmd_runs_failures, NULL },
+    { "rerun", "RUN", "the same request once more, as a new run", cmd_runs_rerun, NULL },
+    { "retry", "RUN", "try a failed run again from where it stood", cmd_runs_retry, NULL },
+    { 0 },
+};
+
+static const struct command approvals_commands[] = {
+    { "list", "", "list what runs ask of people", cmd_approvals_list, NULL },
+    { "approve", "APPROVAL", "say yes, or answer", cmd_approvals_approve, NULL },
+    { "reject", "APPROVAL", "say no", cmd_approvals_reject, NULL },
     { 0 },
 };
 
@@ -38,9 +49,11 @@ static const struct command token_commands[] = {
 static const struct command commands[] = {
     { "serve", "", "run the server", cmd_serve, NULL },
     { "run", "AGENT|FILE", "start a run and watch it", cmd_run, NULL },
-    { "runs", "", "list, show, follow, cancel, resume runs", NULL, runs_commands },
+    { "runs", "", "list, show, follow, cancel, resume, inspect, retry runs", NULL, runs_commands },
+    { "approvals", "", "list, approve, reject what runs ask", NULL, approvals_commands },
     { "agents", "", "apply, list, show agents", NULL, agents_commands },
     { "token", "", "create, list, revoke tokens", NULL, token_commands },
+    { "audit", "", "list who changed what", cmd_audit, NULL },
     { "doctor", "", "check this machine, the server and the configuration", cmd_doctor, NULL },
     { 0 },
 };

@@ -14,6 +14,7 @@ struct options {
     bool        dev;
     int64_t     heartbeat_ms, slow_reader_ms, max_age_ms, rate_limit, rate_burst, max_streams, max_body, max_connections;
     int64_t     head_timeout_ms, body_timeout_ms, idle_timeout_ms, write_timeout_ms, thread_queue;
+    int64_t     long_poll_ms, stream_body, stream_chunk;
 };
 
 #define OPT(name, ENV, kind, member, arg, help, min, max) \
@@ -54,6 +55,12 @@ static const struct opt opts[] = {
         "an answer without progress is dropped after N ms, default 30000", 500, 600000),
     OPT("thread-queue", "THREAD_QUEUE", OPT_INT, thread_queue, "N",
         "runs that may wait on one thread, default 64", 1, 100000),
+    OPT("long-poll-ms", "LONG_POLL_MS", OPT_INT, long_poll_ms, "N",
+        "Durable Streams: a waiting request is answered after N ms, default 20000", 100, 600000),
+    OPT("stream-body", "STREAM_BODY", OPT_INT, stream_body, "BYTES",
+        "Durable Streams: body of a create or append, default 16777216", 1024, 1 << 30),
+    OPT("stream-chunk", "STREAM_CHUNK", OPT_INT, stream_chunk, "BYTES",
+        "Durable Streams: one catch-up answer, default 1048576; a longer message comes whole", 1, 1 << 30),
     OPT("cors-origin", "CORS_ORIGIN", OPT_TEXT, cors_origin, "ORIGIN",
         "let pages of this origin call the API (* for all); default: none", 0, 0),
     OPT("log-level", "LOG_LEVEL", OPT_TEXT, log_level, "LEVEL", "debug, info, warn, error or off; default info", 0, 0),
@@ -166,7 +173,7 @@ static void on_signal(void *user, int signal)
 
 static enum err start_engine(struct server *s, struct error *error)
 {
-    struct store_config store = { .url = s->o.store ? s->o.store : s->url, .env = env_real(), .log = &s->log,
+    struct store_config store = { .url = s->o.store ? s->o.store : s->url, .folder = s->o.data, .env = env_real(), .log = &s->log,
                                   .deliver = engine_inbox_deliver, .user = s->inbox };
     enum err e = store_open(&store, &s->store, error);
     if (!e)
@@ -185,6 +192,8 @@ static enum err start_engine(struct server *s, struct error *error)
     struct api_config api = { .engine = s->engine, .dev = s->o.dev, .rate_per_minute = (uint32_t)s->o.rate_limit,
                               .rate_burst = (uint32_t)s->o.rate_burst, .max_streams = (uint32_t)s->o.max_streams,
                               .max_body = (uint64_t)s->o.max_body, .max_batch_body = (uint64_t)s->o.max_body * 4,
+                              .max_stream_body = (uint64_t)s->o.stream_body, .stream_chunk = (uint64_t)s->o.stream_chunk,
+                              .long_poll_ms = (uint32_t)s->o.long_poll_ms,
                               .token_path = s->token_path, .cors_origin = s->o.cors_origin, .version = PERDURE_VERSION };
     if (!e)
         e = api_new(&api, &s->api, error);
@@ -218,8 +227,8 @@ static void take_apart(struct server *s)
     store_close(s->store);
     if (s->engine)
         engine_inbox_flush(s->inbox);
-    engine_free(s->engine);
     api_free(s->api);
+    engine_free(s->engine);
     models_free(s->models);
     http_client_free(s->client);
     engine_inbox_free(s->inbox);
@@ -242,7 +251,8 @@ int cmd_serve(struct cli *cli, int argc, char **argv)
     struct server s = { .o = { .listen = "127.0.0.1:7070", .data = WEB_DEFAULT_DATA, .heartbeat_ms = 5000, .slow_reader_ms = 30000,
                                .max_age_ms = 3600000, .rate_limit = 600, .rate_burst = 120, .max_streams = 64, .max_body = 4 << 20,
                                .max_connections = 20000, .head_timeout_ms = 10000, .body_timeout_ms = 60000,
-                               .idle_timeout_ms = 75000, .write_timeout_ms = 30000, .thread_queue = 64 } };
+                               .idle_timeout_ms = 75000, .write_timeout_ms = 30000, .thread_queue = 64,
+                               .long_poll_ms = 20000, .stream_body = 16 << 20, .stream_chunk = 1 << 20 } };
     struct args  args;
     struct error error = { 0 };
     int          code = args_begin(&spec, argc, argv, &s.o, &args);

@@ -5,6 +5,7 @@
  * published; a chunk that was read from the store a moment ago; a new read on the reader thread. A follower that is at the
  * head, blocked, or waiting for a read costs nothing until something happens. */
 #include "ledger/inner.h"
+#include <stdio.h>
 #include <stdlib.h>
 
 enum {
@@ -13,8 +14,18 @@ enum {
     F_TERMINAL = 1 << 2, /* the terminal event was sent on this connection */
     F_FAREWELL = 1 << 3, /* f->chunk is the farewell: end when it is out */
     F_ENDING   = 1 << 4, /* end at the next event boundary */
+    F_GREETED  = 1 << 5, /* a tail was sent */
 };
 enum { GATHER = 16, CATCH_UP_BYTES = 256 << 10, SWEEP_MS = 1000 };
+
+/* What a follower of a format with a tail sends around a chunk: the head and the end of the HTTP chunk are its own. */
+struct wrap {
+    uint64_t mark;
+    uint32_t generation;
+    uint16_t head_n, tail_n;
+    bool     ready; /* made for the chunk in hand */
+    char     head[12], tail[FOLLOW_TAIL + 2];
+};
 
 struct follower {
     struct feed           *feed;
@@ -22,7 +33,8 @@ struct follower {
     void                  *sink;
     uint64_t               cursor; /* last seq that the connection accepted whole */
     struct chunk          *chunk;  /* begun, or about to be */
-    uint32_t               off;    /* into its bytes */
+    struct wrap           *wrap;   /* NULL unless the format has a tail */
+    uint32_t               off;    /* into its bytes; with a wrap: into head, bytes and tail */
     uint32_t               slot;   /* in feed->followers */
     int64_t                progress_ms, end_ms;
     struct follower       *reading_next;
@@ -38,7 +50,7 @@ struct catch_up {
     struct follower          *waiting;
     const struct wire_format *format;
     const void               *ctx;
-    uint64_t                  stream, after, upto;
+    uint64_t                  stream, after, upto; /* stream: of a fork the base that has what is wanted */
     struct chunk             *chunk; /* NULL: nothing was found */
     enum record_type          last_type;
     enum err                  err;
@@ -235,6 +247,7 @@ static void follower_free(struct follower *f)
                 }
     chunk_unref(f->chunk);
     stream->ledger->stats.followers--;
+    free(f->wrap);
     free(f);
     feed_release(feed);
     stream_unref(stream);
@@ -302,6 +315,96 @@ static int push_chunk(struct follower *f)
     return 1;
 }
 
+/* ---- formats whose unit is a chunk ---- */
+
+static void make_wrap(struct follower *f)
+{
+    struct feed        *feed = f->feed;
+    struct stream      *stream = feed->stream;
+    struct wrap        *wrap = f->wrap;
+    uint64_t            seq = f->chunk->last_seq ? f->chunk->last_seq : f->cursor;
+    bool                at_head = seq == stream->durable;
+    struct follow_place place = { .seq = seq, .at_head = at_head, .closed = at_head && stream->finished, .last = stream->last_type, .now_ms = wall_now(feed),
+                                  .mark = wrap->mark, .generation = wrap->generation };
+    /* A farewell is the closing tail, unless the last event's tail was that already. */
+    bool mute = f->flags & F_FAREWELL && (f->end != FOLLOW_DONE || f->flags & F_TERMINAL);
+    wrap->head_n = wrap->tail_n = 0;
+    wrap->ready = true;
+    if (mute)
+        return;
+    wrap->tail_n = (uint16_t)feed->format->tail(feed->ctx, &place, wrap->tail);
+    wrap->head_n = (uint16_t)snprintf(wrap->head, sizeof wrap->head, "%zx\r\n", f->chunk->bytes.len + wrap->tail_n);
+    memcpy(wrap->tail + wrap->tail_n, "\r\n", 2);
+    wrap->tail_n += 2;
+    f->flags |= F_GREETED;
+    if (place.closed)
+        f->flags |= F_TERMINAL;
+}
+
+/* push_chunk for formats with a tail. */
+static int push_wrapped(struct follower *f)
+{
+    struct chunk *c = f->chunk;
+    struct wrap  *wrap = f->wrap;
+    if (!wrap->ready)
+        make_wrap(f);
+    struct iovec iov[] = { { wrap->head, wrap->head_n }, { c->bytes.p, c->bytes.len }, { wrap->tail, wrap->tail_n } };
+    size_t       skip = f->off, left = 0;
+    for (size_t i = 0; i < ARRAY_LEN(iov); i++) {
+        size_t cut = skip < iov[i].iov_len ? skip : iov[i].iov_len;
+        iov[i].iov_base = cut ? (char *)iov[i].iov_base + cut : iov[i].iov_base;
+        iov[i].iov_len -= cut;
+        skip -= cut;
+        left += iov[i].iov_len;
+    }
+    if (left) {
+        ssize_t n = push(f, iov, ARRAY_LEN(iov));
+        if (n < 0) {
+            follower_free(f);
+            return -1;
+        }
+        f->off += (uint32_t)n;
+        if ((size_t)n < left) {
+            block(f, n);
+            return 0;
+        }
+    }
+    f->feed->stream->ledger->stats.deliveries++;
+    if (c->last_seq)
+        f->cursor = c->last_seq;
+    chunk_unref(TAKE(f->chunk));
+    f->off = 0;
+    wrap->ready = false;
+    return 1;
+}
+
+/* The one answer of a format with `once`; the follower is gone. */
+static int push_answer(struct follower *f)
+{
+    struct stream       *stream = f->feed->stream;
+    struct chunk        *c = f->chunk;
+    struct follow_answer answer = { .end = f->end, .seq = f->cursor };
+    if (!(f->flags & F_FAREWELL))
+        answer = (struct follow_answer){ .bytes = buf_view(&c->bytes), .seq = c->last_seq };
+    answer.at_head = answer.seq == stream->durable;
+    answer.closed = answer.at_head && stream->finished;
+    f->ops->answer(f->sink, &answer);
+    follower_free(f);
+    return -1;
+}
+
+static int push_any(struct follower *f)
+{
+    const struct wire_format *format = f->feed->format;
+    return format->tail ? push_wrapped(f) : format->once ? push_answer(f) : push_chunk(f);
+}
+
+/* A chunk of such a format helps only who is at its beginning. */
+static bool begins_right(const struct follower *f, const struct chunk *chunk)
+{
+    return !f->feed->format->finish || chunk->first_seq == f->cursor + 1;
+}
+
 /* Sends what the ring has from chunk `at` on, many chunks in one system call. Same results as push_chunk. */
 static int push_ring(struct follower *f, unsigned at)
 {
@@ -340,7 +443,7 @@ static void catch_up_start(struct follower *f);
 static bool take_recent(struct follower *f)
 {
     for (unsigned i = 0; i < RECENT_READS; i++)
-        if (chunk_holds(f->feed->recent[i], f->cursor + 1)) {
+        if (chunk_holds(f->feed->recent[i], f->cursor + 1) && begins_right(f, f->feed->recent[i])) {
             f->chunk = chunk_ref(f->feed->recent[i]);
             f->off = chunk_offset(f->chunk, f->cursor + 1);
             return true;
@@ -368,20 +471,25 @@ static bool pump(struct follower *f)
     for (;;) {
         int sent = 1, at;
         if (f->chunk) {
-            sent = push_chunk(f);
+            sent = push_any(f);
             if (sent == 1 && f->flags & F_FAREWELL)
                 return f->end != FOLLOW_DONE && f->feed->format->reset_on_fault ? drop(f) : finish(f);
         } else if (f->flags & F_ENDING) {
             return f->end != FOLLOW_DONE && f->feed->format->reset_on_fault ? drop(f) : finish(f);
         } else if (stream->finished && f->cursor >= stream->committed) {
-            if (f->flags & F_TERMINAL)
+            if (f->flags & F_TERMINAL || f->feed->format->finish)
                 say_farewell(f, FOLLOW_DONE);
             else
                 f->cursor = stream->committed - 1; /* AR R4: whoever asks behind the end gets the terminal event again */
-        } else if ((at = ring_find(f->feed, f->cursor + 1)) >= 0) {
-            sent = push_ring(f, (unsigned)at);
+        } else if ((at = ring_find(f->feed, f->cursor + 1)) >= 0 && begins_right(f, ring_get(f->feed, (unsigned)at))) {
+            if (f->feed->format->finish)
+                f->chunk = chunk_ref(ring_get(f->feed, (unsigned)at));
+            else
+                sent = push_ring(f, (unsigned)at);
         } else if (f->cursor >= stream->committed) {
-            return true; /* at the head */
+            if (!f->wrap || f->flags & F_GREETED)
+                return true; /* at the head */
+            f->chunk = chunk_new(0);
         } else if (!take_recent(f)) {
             catch_up_start(f);
             return true;
@@ -427,6 +535,8 @@ static void catch_up_run(struct read_job *job, struct reader *reader)
         e = reader_frames(reader, read->stream, read->after, CATCH_UP_BYTES, encode_frame, read);
         reader_end(reader);
     }
+    if (!e && read->chunk && read->format->finish)
+        read->format->finish(read->ctx, &read->chunk->bytes);
     if (e)
         read->err = e;
     arena_done(&arena);
@@ -464,7 +574,7 @@ static void catch_up_done(struct read_job *job)
         next = f->reading_next;
         f->flags &= (uint8_t)~F_READING;
         stream->ledger->stats.catching_up--;
-        if (read->err || !chunk_holds(read->chunk, f->cursor + 1)) {
+        if (read->err || !chunk_holds(read->chunk, f->cursor + 1)) { /* reads are shared by those with one cursor */
             say_farewell(f, FOLLOW_STORAGE);
         } else {
             f->chunk = chunk_ref(read->chunk);
@@ -478,6 +588,19 @@ static void catch_up_done(struct read_job *job)
     feed_release(feed);
     stream_unref(stream);
     stream_unref(stream); /* the read's own */
+}
+
+/* What a fork did not write itself lies in one of its bases; the next read goes on in the next one. */
+static void catch_up_base(struct catch_up *read, const struct stream *stream)
+{
+    for (unsigned i = 0; i < stream->base_count && read->after < stream->from; i++) {
+        const struct stream_base *base = &stream->bases[i];
+        if (read->after >= base->from && read->after < base->upto) {
+            read->stream = base->number;
+            read->upto = base->upto;
+            return;
+        }
+    }
 }
 
 static void catch_up_start(struct follower *f)
@@ -497,6 +620,7 @@ static void catch_up_start(struct follower *f)
         read->stream = stream->number;
         read->after = f->cursor;
         read->upto = stream->committed;
+        catch_up_base(read, stream);
         read->next = feed->reads;
         feed->reads = read;
         stream->refs++;
@@ -519,6 +643,8 @@ static struct chunk *encode_sealed(const struct feed *feed, const struct sealed 
     while (frame_next(&reader, &record))
         chunk_event(chunk, feed->format, feed->ctx, &record);
     assert(chunk->last_seq == sealed->last_seq);
+    if (feed->format->finish)
+        feed->format->finish(feed->ctx, &chunk->bytes);
     return chunk;
 }
 
@@ -545,6 +671,21 @@ void feeds_publish(struct stream *stream, const struct sealed *sealed)
         next = feed->next;
         feed->busy++; /* the last follower may leave meanwhile */
         feed_publish(feed, sealed);
+        feed->busy--;
+        feed_release(feed);
+    }
+}
+
+void feeds_finish(struct stream *stream)
+{
+    for (struct feed *feed = stream->feeds, *next; feed; feed = next) {
+        next = feed->next;
+        feed->busy++;
+        for (size_t i = feed->count; i-- > 0;) {
+            struct follower *f = feed->followers[i];
+            if (!f->chunk && !(f->flags & (F_BLOCKED | F_READING)) && f->ops)
+                pump(f);
+        }
         feed->busy--;
         feed_release(feed);
     }
@@ -580,8 +721,17 @@ struct follower *follower_new(struct stream *stream, const struct wire_format *f
     return f;
 }
 
+void follower_mark(struct follower *f, uint64_t mark, uint32_t generation)
+{
+    assert(f->feed->format->tail && !f->wrap);
+    f->wrap = mem_alloc(sizeof *f->wrap);
+    f->wrap->mark = mark;
+    f->wrap->generation = generation;
+}
+
 bool follower_start(struct follower *f, const struct sink_ops *ops, void *sink)
 {
+    assert(!f->feed->format->tail == !f->wrap);
     f->ops = ops;
     f->sink = sink;
     if (f->feed->format->greeting) {
@@ -621,7 +771,8 @@ static void feed_heartbeat(struct feed *feed, int64_t now_ms)
 {
     struct stream *stream = feed->stream;
     struct chunk  *beat = chunk_new(0);
-    feed->format->heartbeat(feed->ctx, stream->committed, now_ms, &beat->bytes);
+    if (feed->format->heartbeat)
+        feed->format->heartbeat(feed->ctx, stream->committed, now_ms, &beat->bytes);
     feed->last_sent_ms = now_ms;
     for (size_t i = feed->count; i-- > 0;) {
         struct follower *f = feed->followers[i];
@@ -651,11 +802,12 @@ static void feed_sweep(struct feed *feed, int64_t now_ms)
 
 void feeds_tick(struct stream *stream, int64_t now_ms)
 {
-    uint32_t beat_ms = stream->ledger->config.heartbeat_ms;
     for (struct feed *feed = stream->feeds, *next; feed; feed = next) {
         next = feed->next;
         feed->busy++;
-        if (!stream->finished && feed->format->heartbeat && now_ms - feed->last_sent_ms >= beat_ms - beat_ms / 20)
+        uint32_t beat_ms = feed->format->heartbeat_ms ? feed->format->heartbeat_ms : stream->ledger->config.heartbeat_ms;
+        bool     beats = feed->format->heartbeat || feed->format->tail;
+        if (!stream->finished && beats && now_ms - feed->last_sent_ms >= beat_ms - beat_ms / 20)
             feed_heartbeat(feed, now_ms);
         if (now_ms / SWEEP_MS != feed->swept_ms / SWEEP_MS) {
             feed->swept_ms = now_ms;
@@ -667,15 +819,16 @@ void feeds_tick(struct stream *stream, int64_t now_ms)
     }
 }
 
-void ledger_end_all(struct ledger *ledger, enum follow_end why)
+static void gather(const struct stream *stream, struct buf *out)
 {
-    struct buf held = { 0 };
-    for (struct stream *s = ledger->with_feeds; s; s = s->feed_next) {
-        for (struct feed *feed = s->feeds; feed; feed = feed->next)
-            buf_put(&held, feed->followers, feed->count * sizeof *feed->followers);
-    }
-    struct follower **all = (struct follower **)(void *)held.p;
-    for (size_t i = 0; i < held.len / sizeof *all; i++) {
+    for (struct feed *feed = stream->feeds; feed; feed = feed->next)
+        buf_put(out, feed->followers, feed->count * sizeof *feed->followers);
+}
+
+static void end_gathered(struct buf *gathered, enum follow_end why)
+{
+    struct follower **all = (struct follower **)(void *)gathered->p;
+    for (size_t i = 0; i < gathered->len / sizeof *all; i++) {
         struct follower *f = all[i];
         if (f->chunk || f->flags & (F_BLOCKED | F_READING)) {
             drop(f);
@@ -685,5 +838,20 @@ void ledger_end_all(struct ledger *ledger, enum follow_end why)
         if (pump(f) && f->flags & F_BLOCKED)
             drop(f);
     }
-    buf_done(&held);
+    buf_done(gathered);
+}
+
+void ledger_end_all(struct ledger *ledger, enum follow_end why)
+{
+    struct buf gathered = { 0 };
+    for (struct stream *s = ledger->with_feeds; s; s = s->feed_next)
+        gather(s, &gathered);
+    end_gathered(&gathered, why);
+}
+
+void stream_end_followers(struct stream *stream, enum follow_end why)
+{
+    struct buf gathered = { 0 };
+    gather(stream, &gathered);
+    end_gathered(&gathered, why);
 }

@@ -10,7 +10,27 @@
 #include <sys/uio.h>
 
 /* Why a followed connection is told to end. */
-enum follow_end { FOLLOW_DONE, FOLLOW_AGE, FOLLOW_DRAINING, FOLLOW_STORAGE, FOLLOW_SLOW };
+enum follow_end { FOLLOW_DONE, FOLLOW_AGE, FOLLOW_DRAINING, FOLLOW_STORAGE, FOLLOW_SLOW, FOLLOW_DELETED };
+
+/* Where a follower is when a chunk ends. */
+struct follow_place {
+    uint64_t seq;        /* its cursor then */
+    bool     at_head;    /* nothing behind it is on disk */
+    bool     closed;     /* and nothing will follow */
+    enum record_type last; /* with closed: the terminal record, REC_END when it is not known */
+    int64_t  now_ms;
+    uint64_t mark;       /* follower_mark */
+    uint32_t generation;
+};
+enum { FOLLOW_TAIL = 224 };
+
+/* What a follower of a format with `once` gets, one time. */
+struct follow_answer {
+    enum follow_end end;    /* DONE without bytes: the stream is closed */
+    struct span     bytes;  /* p NULL: nothing */
+    uint64_t        seq;    /* the last event in it */
+    bool            at_head, closed;
+};
 
 /* How one dialect spells events. Pure: `ctx` is constant, `event` is called on the reader thread too. Bytes must be whole
  * HTTP chunks when the connection is chunked, so that any event boundary is a place to start. */
@@ -24,6 +44,14 @@ struct wire_format {
     /* After the terminal event; `end` other than DONE: an error frame, or nothing. */
     void (*farewell)(const void *ctx, enum follow_end end, enum record_type last, uint64_t latest_seq, int64_t now_ms,
                      struct buf *out);
+    /* Formats whose unit is a chunk and not an event (Durable Streams): `event` gathers, finish makes it what is sent. A chunk
+     * is then only ever sent from its first event on, and a follower behind the end is not given the last event again. */
+    void (*finish)(const void *ctx, struct buf *bytes);
+    /* With finish: each chunk is followed by a tail of the follower's own, and is sent as one HTTP chunk with it; so is a quiet
+     * moment, and the beginning when there is nothing to send. Returns its length. */
+    size_t (*tail)(const void *ctx, const struct follow_place *place, char out[FOLLOW_TAIL]);
+    bool     once;         /* with finish: the first chunk is handed to sink->answer, and the follower is gone */
+    uint32_t heartbeat_ms; /* 0: the ledger's */
     bool reset_on_fault; /* end with a TCP reset unless DONE: a clean end would be read as "completed" (WF) */
     void (*ctx_free)(void *ctx);
 };
@@ -33,6 +61,7 @@ struct sink_ops {
     ssize_t (*write)(void *sink, const struct iovec *iov, int count); /* bytes taken; 0: full, follower_writable follows; -1: gone */
     void    (*end)(void *sink);   /* clean end; the sink forgets the follower, which is freed */
     void    (*abort)(void *sink); /* reset */
+    void    (*answer)(void *sink, const struct follow_answer *answer); /* formats with `once`; the follower is freed behind it */
 };
 
 /* Follows `stream` from the event behind `cursor`. The feed of (stream, format) is shared; ctx is owned by the ledger from
@@ -40,6 +69,8 @@ struct sink_ops {
  * holds the stream. Never calls the sink before returning; the first write happens in follower_start. */
 struct follower *follower_new(struct stream *stream, const struct wire_format *format, void *ctx, uint64_t cursor,
                               int64_t deadline_ms);
+/* For formats with a tail, before the start: two numbers of this follower's own that its tails are made of. */
+void follower_mark(struct follower *follower, uint64_t mark, uint32_t generation);
 /* May call sink->end or abort, also at once; then the follower is gone and false is returned. */
 bool follower_start(struct follower *follower, const struct sink_ops *ops, void *sink);
 void follower_writable(struct follower *follower); /* the sink takes bytes again */
@@ -48,3 +79,5 @@ void follower_expire(struct follower *follower);   /* the credential was revoked
 
 /* Ends every follower: a farewell where it fits. */
 void ledger_end_all(struct ledger *ledger, enum follow_end why);
+/* The same for one stream; the caller holds it. */
+void stream_end_followers(struct stream *stream, enum follow_end why);

@@ -36,9 +36,14 @@ struct stream {
     uint64_t            number;
     unsigned            refs;
     uint64_t            head, committed, wf_total;
+    uint64_t            durable;     /* committed, and what the commit in hand is about to publish */
     int64_t             last_ms;
     bool                closed;      /* a terminal record was appended */
     bool                finished;    /* and is on disk */
+    bool                close_due;   /* closed without a record, in this turn */
+    uint64_t            from;        /* of a fork: events up to here are those of its bases */
+    struct stream_base *bases;
+    unsigned            base_count;
     enum record_type    last_type;   /* of the terminal record, once closed; REC_END when it is not known */
     struct frame_writer writer;      /* this turn's */
     struct sealed      *sealed, *sealed_last; /* frames cut during this turn */
@@ -61,7 +66,7 @@ struct sealed {
     struct sealed *next;
     struct stream *stream;
     uint64_t       first_seq, last_seq, wf_before;
-    uint32_t       n;
+    uint32_t       n;    /* 0: no frame, the stream was closed without a record */
     int64_t        base_ms;
     struct buf     body; /* empty when nobody followed when it was sealed */
     bool           terminal;
@@ -69,5 +74,7 @@ struct sealed {
 
 /* follow.c: the frame is on disk. */
 void feeds_publish(struct stream *stream, const struct sealed *sealed);
+/* The stream is finished, without an event that says so. */
+void feeds_finish(struct stream *stream);
 void feeds_free(struct stream *stream);
 void feeds_tick(struct stream *stream, int64_t now_ms);

@@ -44,7 +44,7 @@ struct stream *stream_open(struct ledger *ledger, uint64_t number, const struct 
     stream->ledger = ledger;
     stream->number = number;
     stream->refs = 1;
-    stream->head = stream->committed = place->head;
+    stream->head = stream->committed = stream->durable = place->head;
     stream->wf_total = place->wf_total;
     stream->last_ms = place->last_ms;
     stream->closed = stream->finished = place->closed;
@@ -61,9 +61,26 @@ void stream_unref(struct stream *stream)
     assert(!stream->dirty && !stream->sealed);
     feeds_free(stream);
     buf_done(&stream->writer.body);
+    free(stream->bases);
     u64_map_del(&stream->ledger->streams, stream->number);
     stream->ledger->stats.streams--;
     free(stream);
+}
+
+void stream_set_bases(struct stream *stream, uint64_t from, const struct stream_base *bases, unsigned count)
+{
+    if (stream->bases || !count)
+        return;
+    assert(!stream->feeds && stream->head >= from);
+    stream->from = from;
+    stream->base_count = count;
+    stream->bases = mem_grow(NULL, count * sizeof *bases);
+    memcpy(stream->bases, bases, count * sizeof *bases);
+}
+
+struct stream_view stream_view(const struct stream *stream)
+{
+    return (struct stream_view){ stream->number, stream->from, stream->bases, stream->base_count };
 }
 
 uint64_t stream_number(const struct stream *stream)    { return stream->number; }
@@ -71,12 +88,22 @@ uint64_t stream_head(const struct stream *stream)      { return stream->head; }
 uint64_t stream_committed(const struct stream *stream) { return stream->committed; }
 uint64_t stream_wf_total(const struct stream *stream)  { return stream->wf_total; }
 bool     stream_closed(const struct stream *stream)    { return stream->closed; }
+bool     stream_finished(const struct stream *stream)  { return stream->finished; }
 
 int64_t stream_now_ms(struct stream *stream)
 {
     struct env *env = stream->ledger->config.env;
     int64_t     now = env->wall_ms(env);
     return now > stream->last_ms ? now : stream->last_ms;
+}
+
+static void list_sealed(struct stream *stream, struct sealed *sealed)
+{
+    if (stream->sealed_last)
+        stream->sealed_last->next = sealed;
+    else
+        stream->sealed = sealed;
+    stream->sealed_last = sealed;
 }
 
 /* Moves the frame under construction to the list of sealed ones. */
@@ -92,12 +119,30 @@ static void cut_frame(struct stream *stream)
     sealed->wf_before = w->wf_before;
     sealed->terminal = w->terminal;
     sealed->body = w->body;
-    if (stream->sealed_last)
-        stream->sealed_last->next = sealed;
-    else
-        stream->sealed = sealed;
-    stream->sealed_last = sealed;
+    list_sealed(stream, sealed);
     *w = (struct frame_writer){ 0 };
+}
+
+/* Takes the place of the frame that a close without a record does not have. */
+static void seal_close(struct stream *stream)
+{
+    struct sealed *sealed = mem_alloc(sizeof *sealed);
+    sealed->stream = stream;
+    sealed->first_seq = stream->head + 1;
+    sealed->last_seq = stream->head;
+    sealed->terminal = true;
+    list_sealed(stream, sealed);
+    stream->close_due = false;
+}
+
+static void stream_dirty(struct stream *stream)
+{
+    if (stream->dirty)
+        return;
+    stream->dirty = true;
+    stream->refs++; /* until its frames are on disk */
+    stream->dirty_next = stream->ledger->dirty;
+    stream->ledger->dirty = stream;
 }
 
 uint64_t stream_append(struct stream *stream, struct record *record)
@@ -120,14 +165,16 @@ uint64_t stream_append(struct stream *stream, struct record *record)
         stream->closed = true;
         stream->last_type = record->type;
     }
-    if (!stream->dirty) {
-        stream->dirty = true;
-        stream->refs++; /* until its frames are on disk */
-        stream->dirty_next = stream->ledger->dirty;
-        stream->ledger->dirty = stream;
-    }
+    stream_dirty(stream);
     stream->ledger->stats.appended++;
     return record->seq;
+}
+
+void stream_close(struct stream *stream)
+{
+    assert(!stream->closed);
+    stream->closed = stream->close_due = true;
+    stream_dirty(stream);
 }
 
 bool ledger_dirty(const struct ledger *ledger)
@@ -140,13 +187,18 @@ static void frames_committed(void *arg, enum err err)
 {
     struct sealed *sealed = arg;
     struct stream *stream = sealed->stream;
+    for (const struct sealed *s = sealed; s && !err; s = s->next)
+        stream->durable = s->last_seq;
     while (sealed) {
         struct sealed *next = sealed->next;
         if (!err) {
             stream->committed = sealed->last_seq;
             stream->finished = stream->finished || sealed->terminal;
             stream->ledger->stats.published += sealed->n;
-            feeds_publish(stream, sealed);
+            if (sealed->n)
+                feeds_publish(stream, sealed);
+            else
+                feeds_finish(stream);
         }
         buf_done(&sealed->body);
         free(sealed);
@@ -159,10 +211,14 @@ static void seal_stream(struct stream *stream, struct batch *batch)
 {
     if (stream->writer.n)
         cut_frame(stream);
+    if (stream->close_due)
+        seal_close(stream);
     struct sealed *first = stream->sealed;
     stream->sealed = stream->sealed_last = NULL;
     uint64_t epoch = store_epoch(stream->ledger->config.store);
     for (struct sealed *s = first; s; s = s->next) {
+        if (!s->n)
+            continue;
         struct frame frame = { .stream = stream->number, .first_seq = s->first_seq, .n = s->n, .base_ms = s->base_ms,
                                .wf_before = s->wf_before, .epoch = epoch, .body = buf_view(&s->body) };
         batch_frame(batch, &frame, s->terminal);

@@ -43,12 +43,31 @@ uint64_t stream_head(const struct stream *stream);      /* last seq appended */
 uint64_t stream_committed(const struct stream *stream); /* last seq on disk and published */
 uint64_t stream_wf_total(const struct stream *stream);
 bool     stream_closed(const struct stream *stream);    /* a terminal record was appended */
+bool     stream_finished(const struct stream *stream);  /* and it is on disk */
 
 /* Assigns seq and wall_ms (never below the last one's), copies, returns the seq. record->flags: REC_TERMINAL and the WF count
  * as wanted. After a terminal record nothing may follow. */
 uint64_t stream_append(struct stream *stream, struct record *record);
+/* Ends the stream without a record: nothing may follow. Followers are told once it is on disk that the caller says so (a row
+ * in the same batch); stream_open wants it in its place. */
+void     stream_close(struct stream *stream);
 /* Time that the next record would get. */
 int64_t  stream_now_ms(struct stream *stream);
+
+/* A fork: events from+1 … upto are those of another stream, under the same numbers. */
+struct stream_base {
+    uint64_t number, from, upto;
+};
+/* Where the events of a stream lie: behind `from` in the stream itself, before that in its bases, which stay
+ * as they are while the stream is open: any thread for which it is held may read them. */
+struct stream_view {
+    uint64_t                  number, from;
+    const struct stream_base *bases;
+    unsigned                  base_count;
+};
+/* Before anybody follows; copies. Opening it again: no effect. */
+void               stream_set_bases(struct stream *stream, uint64_t from, const struct stream_base *bases, unsigned count);
+struct stream_view stream_view(const struct stream *stream);
 
 /* Turns what was appended since the last call into frames of the batch, to be published when it is committed. */
 void ledger_seal(struct ledger *ledger, struct batch *batch);
@@ -63,3 +82,7 @@ struct ledger_stats {
 void ledger_stats(const struct ledger *ledger, struct ledger_stats *ret);
 /* Seqs of a place, from the store: what stream_open wants for a stream that is not live. Within reader_begin/end. */
 enum err stream_place_read(struct reader *reader, uint64_t number, struct stream_place *ret);
+/* The records behind `after` up to `upto`, in order, until each() returns false; spans are valid during the call. Within
+ * reader_begin/end. ERR_CORRUPT when they are not there. */
+enum err stream_records(struct reader *reader, const struct stream_view *view, uint64_t after, uint64_t upto,
+                        bool (*each)(void *user, const struct record *record), void *user);

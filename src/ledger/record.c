@@ -70,7 +70,7 @@ void frame_put(struct frame_writer *w, const struct record *r)
     if (w->n == 0)
         w->base_ms = r->wall_ms;
     assert(r->wall_ms >= w->base_ms);
-    uint8_t flags = r->flags & (REC_TERMINAL | REC_WF_MASK);
+    uint8_t flags = r->flags & (REC_TERMINAL | REC_WF_MASK | REC_JOINED);
     if (r->type == REC_MODEL_DELTA)
         put_delta(w, r, flags);
     else

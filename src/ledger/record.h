@@ -38,7 +38,8 @@
     X(MESSAGE,         25, "MESSAGE_RECEIVED",   'I')       \
     X(BUDGET,          26, "BUDGET_REACHED",     'H')       \
     X(DIVERGED,        27, "REPLAY_DIVERGED",    'E')       \
-    X(CUSTOM,          28, "CUSTOM",             'E')
+    X(CUSTOM,          28, "CUSTOM",             'E')       \
+    X(BYTES,           29, "BYTES",              'H')
 
 enum record_type {
 #define X(name, number, ar, class_) REC_##name = (number),
@@ -61,6 +62,7 @@ enum {
     REC_WF_SHIFT    = 3,      /* bits 3-4: events it is on the workflow surface, 0..3 */
     REC_WF_MASK     = 3 << REC_WF_SHIFT,
     REC_FIRST_DELTA = 1 << 5,
+    REC_JOINED      = 1 << 6, /* of bytes: in the same append as the record before it */
 };
 
 enum { DELTA_TEXT, DELTA_REASONING, DELTA_ARGUMENTS };
@@ -74,7 +76,7 @@ struct record {
     uint64_t         seq;
     int64_t          wall_ms;
     uint32_t         op, parent;
-    struct span      pub;   /* the AR payload, a JSON object; empty for deltas */
+    struct span      pub;   /* the AR payload, a JSON object; empty for deltas; of bytes: the message */
     struct span      priv;  /* for the machine and other dialects; p NULL when there is none */
     /* deltas */
     uint8_t          delta_kind, surface;

@@ -122,8 +122,10 @@ static struct uuid plan_key(const struct sha256 *hash)
     return key;
 }
 
-static void plan_free(struct plan *plan)
+void plan_free(struct plan *plan)
 {
+    if (!plan)
+        return;
     arena_done(&plan->arena);
     free(plan);
 }
@@ -178,6 +180,21 @@ enum err catalog_compile(struct engine *engine, struct jv definition, struct sha
     return e;
 }
 
+struct plan *plan_load(const struct engine *engine, struct reader *reader, struct sha256 hash)
+{
+    struct plan_row           row = { .hash = hash };
+    const struct machine_ops *ops = reader_get(reader, TABLE_plan, &row) ? NULL : machine_named(engine, row.kind);
+    if (!ops)
+        return NULL;
+    struct plan *plan = mem_alloc(sizeof *plan);
+    plan->ops = ops;
+    plan->json = arena_copy(&plan->arena, row.json);
+    if (!ops->open(plan))
+        return plan;
+    plan_free(plan);
+    return NULL;
+}
+
 struct plan *catalog_plan(struct engine *engine, struct sha256 hash, struct error *error)
 {
     struct plan *plan = uuid_map_get(&engine->plans, plan_key(&hash));
@@ -185,20 +202,9 @@ struct plan *catalog_plan(struct engine *engine, struct sha256 hash, struct erro
         return plan;
     if (engine_read_begin(engine))
         return NULL;
-    struct plan_row row = { .hash = hash };
-    enum err        e = reader_get(engine_reader(engine), TABLE_plan, &row);
-    const struct machine_ops *ops = e ? NULL : machine_named(engine, row.kind);
-    if (ops) {
-        plan = mem_alloc(sizeof *plan);
-        plan->ops = ops;
-        plan->json = arena_copy(&plan->arena, row.json);
-        if (ops->open(plan)) {
-            plan_free(plan);
-            plan = NULL;
-        } else {
-            uuid_map_put(&engine->plans, plan_key(&hash), plan);
-        }
-    }
+    plan = plan_load(engine, engine_reader(engine), hash);
+    if (plan)
+        uuid_map_put(&engine->plans, plan_key(&hash), plan);
     engine_read_end(engine);
     if (!plan)
         error_set(error, ERR_CORRUPT, "", "the plan of the bundle cannot be read");
@@ -282,13 +288,14 @@ static void idem_committed(void *arg, enum err err)
 
 enum { IDEM_KEEP_MS = 24 * 3600 * 1000 };
 
-void idem_put(struct engine *engine, struct sha256 key, struct sha256 fingerprint, struct uuid target, struct span answer)
+void idem_put(struct engine *engine, struct uuid workspace, struct sha256 key, struct sha256 fingerprint, struct uuid target,
+              struct span answer)
 {
     struct idem_out *out = mem_alloc(sizeof *out);
     *out = (struct idem_out){ .engine = engine, .key = key, .fingerprint = fingerprint, .target = target,
                               .answer = mem_dup(answer.p, answer.n), .answer_len = answer.n };
     uuid_map_put(&engine->idems, half(&key), out);
-    struct idem_row row = { .key = key, .fingerprint = fingerprint, .target = target, .answer = answer,
+    struct idem_row row = { .key = key, .workspace = workspace, .fingerprint = fingerprint, .target = target, .answer = answer,
                             .expires_ms = engine_now_ms(engine) + IDEM_KEEP_MS };
     batch_put(engine_batch(engine), TABLE_idem, &row);
     engine_after(engine, idem_committed, out);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* control.c - what surfaces ask of runs: create, cancel, resume, watch, follow. */
+#include "base/json_schema.h"
 #include "run/inner.h"
 #include <stdlib.h>
 
@@ -76,7 +77,8 @@ enum err run_create(struct engine *engine, const struct run_spec *spec, struct r
                            .status = RUN_QUEUED, .source = spec->source, .pinned = !uuid_is_nil(spec->bundle),
                            .stream = (int64_t)engine_new_stream(engine), .attempt = engine_mint(engine), .attempt_no = 1,
                            .input = spec->input, .created_ms = now, .updated_ms = now, .root_operation = spec->root_operation,
-                           .parent_operation = spec->parent_operation, .parent_run = spec->parent_run, .parent_op = spec->parent_op };
+                           .parent_operation = spec->parent_operation, .parent_run = spec->parent_run, .parent_op = spec->parent_op,
+                           .rerun_of = spec->rerun_of };
     if (uuid_is_nil(row.root_operation))
         row.root_operation = operation_id(row.id, row.attempt, 0);
     struct run *run = run_new(engine, &row);
@@ -98,6 +100,8 @@ enum err run_create(struct engine *engine, const struct run_spec *spec, struct r
 
 /* ---- cancel, resume ---- */
 
+static bool answer_fits(struct engine *engine, const struct open_wait *wait, struct span input, struct issues *issues);
+
 enum err run_cancel(struct engine *engine, struct uuid workspace, struct uuid id, struct span reason, struct span by,
                     struct run_row *ret_row, bool *ret_already, struct error *error)
 {
@@ -118,7 +122,7 @@ enum err run_cancel(struct engine *engine, struct uuid workspace, struct uuid id
 }
 
 enum err run_resume(struct engine *engine, struct uuid workspace, struct uuid id, struct span input, struct uuid checkpoint,
-                    struct span by, struct run_row *ret_row, struct error *error)
+                    struct span by, struct run_row *ret_row, struct issues *issues, struct error *error)
 {
     struct run *run = NULL;
     enum err    e = engine_ready(engine, error);
@@ -142,10 +146,23 @@ enum err run_resume(struct engine *engine, struct uuid workspace, struct uuid id
         run_row_view(run, ret_row);
         return error_set(error, ERR_INVALID_RUN_STATE, "/checkpoint_id", "the run is not paused at this checkpoint");
     }
+    if (!answer_fits(engine, wait, input, issues))
+        return error_set(error, ERR_VALIDATION, "", "the answer does not fit the prompt's schema");
     struct pending_input in = { .kind = IN_ANSWER, .path = wait->path, .op = (uint32_t)wait->row.op, .value = input, .by = by,
                                 .node = wait->row.node, .wait = wait->row.id };
     run_answer(run, &in, ret_row);
     return ERR_OK;
+}
+
+static bool answer_fits(struct engine *engine, const struct open_wait *wait, struct span input, struct issues *issues)
+{
+    if (!wait->row.schema_json.n)
+        return true;
+    struct buf at = { 0 };
+    BUF_LIT(&at, "/input");
+    bool fits = json_schema_fits(json_read(wait->row.schema_json, &engine->turn), json_read(input, &engine->turn), &at, issues);
+    buf_done(&at);
+    return fits;
 }
 
 static struct open_wait *find_wait(const struct run *run, struct uuid id)
@@ -192,7 +209,8 @@ enum err wait_decide(struct engine *engine, const struct wait_answer *answer, st
         return e && e != ERR_INVALID_RUN_STATE ? e : not_open(ret_wait, error);
     struct pending_input in = { .kind = IN_ANSWER, .path = wait->path, .op = (uint32_t)wait->row.op, .value = answer->input,
                                 .by = answer->by, .node = wait->row.node, .wait = wait->row.id, .rejected = answer->reject };
-    (void)issues;
+    if (!answer->reject && !answer_fits(engine, wait, answer->input, issues))
+        return error_set(error, ERR_VALIDATION, "", "the answer does not fit the prompt's schema");
     ret_wait->status = answer->reject ? WAIT_REJECTED : WAIT_APPROVED;
     ret_wait->answer = arena_copy(&engine->turn, answer->input);
     ret_wait->decided_by = arena_copy(&engine->turn, answer->by);

@@ -117,6 +117,14 @@ static void node_finish(struct run *run, const struct effect *fx)
     run_op_drop(run, &fx->op);
 }
 
+/* A node failed for good and the run goes on: a failure of its own. */
+static void contained(struct run *run)
+{
+    if (run->failing.no)
+        failure_put(run, FAILURE_NODE, FAILURE_OPEN, &run->failing, run->failing_error);
+    run->failing = (struct op){ .no = 0 };
+}
+
 static void node_fail(struct run *run, const struct effect *fx)
 {
     struct op *op = run_op(run, &fx->op);
@@ -128,6 +136,13 @@ static void node_fail(struct run *run, const struct effect *fx)
     jw_bool(&w, fx->node_.will_retry);
     run_record(run, REC_NODE_FAILED, 0, fx->top && !fx->node_.will_retry, no, parent, payload_end(run->engine, &w), SPAN_NONE,
                NULL);
+    if (op && fx->node_.will_retry) {
+        failure_put(run, FAILURE_NODE, FAILURE_RETRIED, op, fx->node_.error);
+    } else if (op) { /* does it bring the run down? The rest of the step tells */
+        contained(run);
+        run->failing = *op;
+        run->failing_error = arena_copy(&run->engine->turn, fx->node_.error);
+    }
     run_op_drop(run, &fx->op);
 }
 
@@ -277,7 +292,10 @@ static void apply_wait(struct run *run, const struct effect *fx)
     int64_t           now = engine_now_ms(engine);
     wait->path = fx->op;
     wait->expires_us = fx->wait.expires_us;
-    *row = (struct wait_row){ .id = engine_mint(engine), .workspace = run->row.workspace, .run = run->row.id,
+    struct uuid id = { 0 };
+    if (!run->fold)
+        id = engine_mint(engine);
+    *row = (struct wait_row){ .id = id, .workspace = run->row.workspace, .run = run->row.id,
                               .thread = run->row.thread, .attempt = run->row.attempt, .op = op, .kind = fx->wait.kind,
                               .checkpoint_seq = run->row.checkpoint_seq, .created_ms = now };
     row->node = arena_copy(&run->host_arena, fx->node);
@@ -320,7 +338,7 @@ static void apply_checkpoint(struct run *run, const struct effect *fx)
     struct engine *engine = run->engine;
     bool           of_node = fx->checkpoint.kind == CHECKPOINT_NODE || fx->checkpoint.kind == CHECKPOINT_HUMAN;
     struct op      node = of_node ? run_node_of(run, fx->op) : (struct op){ 0 };
-    uint64_t       seq = stream_head(run->stream) + 1 + run->announce_recovery;
+    uint64_t       seq = run->fold ? 0 : stream_head(run->stream) + 1 + run->announce_recovery;
     struct uuid    id = checkpoint_id(run->row.attempt, seq);
     struct sha256  hash = sha256_of(fx->checkpoint.hashed);
     struct buf     text = { 0 };
@@ -336,7 +354,12 @@ static void apply_checkpoint(struct run *run, const struct effect *fx)
     jw_key(&w, "state_hash");
     jw_str(&w, buf_view(&text));
     buf_done(&text);
-    seq = run_record(run, REC_CHECKPOINT, 0, 0, node.no, node.parent, payload_end(engine, &w), SPAN_NONE, NULL);
+    struct span pub = payload_end(engine, &w);
+    engine->scratch_priv.len = 0;
+    buf_printf(&engine->scratch_priv, "{\"n\":%zu}", fx->checkpoint.hashed.n); /* the size of the state, for the index */
+    seq = run_record(run, REC_CHECKPOINT, 0, 0, node.no, node.parent, pub, buf_view(&engine->scratch_priv), NULL);
+    if (run->fold && seq && seq == run->fold->until)
+        run->fold->hashed = arena_copy(run->fold->arena, fx->checkpoint.hashed);
     run->row.checkpoint_seq = (int64_t)seq;
 }
 
@@ -426,4 +449,8 @@ void run_effects(struct run *run)
         if (!apply(run, &run->effects.items[i]))
             break;
     run->effects.count = 0;
+    if (run->fold || run->gone)
+        run->failing = (struct op){ .no = 0 };
+    else
+        contained(run);
 }

@@ -99,7 +99,7 @@ static void record_failed(struct run *run, struct span error, struct uuid next)
     run_record(run, REC_RUN_FAILED, REC_TERMINAL, wf, 0, 0, payload_end(run->engine, &w), SPAN_NONE, NULL);
 }
 
-static struct span saved_state(struct run *run)
+struct span run_saved_state(struct run *run)
 {
     struct buf saved = { 0 };
     struct span kept = SPAN_NONE;
@@ -117,12 +117,28 @@ static void start_retry(struct loop_timer *timer)
     run_ready(run);
 }
 
+void run_open_attempt(struct run *run, struct uuid next, struct span saved)
+{
+    run->from_checkpoint = (struct uuid){ { 0 } };
+    if (run->row.checkpoint_seq)
+        run->from_checkpoint = checkpoint_id(run->row.attempt, (uint64_t)run->row.checkpoint_seq);
+    run->row.wf_base += (int64_t)stream_wf_total(run->stream);
+    run->row.attempt = next;
+    run->row.attempt_no++;
+    run_new_stream(run);
+    run_reset_machine(run);
+    if (saved.n && !run->plan->ops->load(run->plan, saved, &run->machine_arena, &run->machine)) {
+        struct snapshot_row row = { .attempt = next, .seq = 0, .digest = sha256_of(saved), .body = saved };
+        batch_put(engine_batch(run->engine), TABLE_snapshot, &row);
+    }
+}
+
 /* T10: the attempt is closed, the next one begins where this one stood: what was finished stays finished. */
 static void next_attempt(struct run *run, struct span error)
 {
     struct engine *engine = run->engine;
     struct uuid    next = engine_mint(engine);
-    struct span    saved = saved_state(run);
+    struct span    saved = run_saved_state(run);
     struct attempt_row old = { .run = run->row.id, .no = run->row.attempt_no, .id = run->row.attempt, .stream = run->row.stream,
                                .status = RUN_FAILED, .wf_base = run->row.wf_base, .checkpoint_seq = run->row.checkpoint_seq,
                                .error = error, .started_ms = run->row.started_ms };
@@ -133,17 +149,7 @@ static void next_attempt(struct run *run, struct span error)
     run_abort_under(run, &(struct op_path){ 0 });
     run_move(run, RUN_TRY_AGAIN);
     run_text(run, &run->row.error, error);
-    run->from_checkpoint = checkpoint_id(run->row.attempt, (uint64_t)run->row.checkpoint_seq);
-    run->row.wf_base += (int64_t)stream_wf_total(run->stream);
-    run->row.attempt = next;
-    run->row.attempt_no++;
-    run_new_stream(run);
-    run_reset_machine(run);
-    if (saved.n && !run->plan->ops->load(run->plan, saved, &run->machine_arena, &run->machine)) {
-        struct sha256       digest = sha256_of(saved);
-        struct snapshot_row row = { .attempt = next, .seq = 0, .digest = digest, .body = saved };
-        batch_put(engine_batch(engine), TABLE_snapshot, &row);
-    }
+    run_open_attempt(run, next, saved);
     uint64_t random;
     env_random_u64(engine->env, &random);
     int64_t bound = run->row.attempt_no - 2 < 6 ? RETRY_BASE_MS << (run->row.attempt_no - 2) : RETRY_MAX_MS;
@@ -160,10 +166,17 @@ void run_fail(struct run *run, struct span error)
     bool      retryable = jv_bool(jv_get(object, "retryable"), false);
     if (run->fold) { /* a fold never reaches the end of an open attempt */
         uint64_t seq;
-        fold_take(run, REC_RUN_FAILED, 0, &seq, NULL);
+        if (!run->fold->closed || run->fold->at < run->fold->count)
+            fold_take(run, REC_RUN_FAILED, 0, &seq, NULL);
         return;
     }
-    if (retryable && run->row.status == RUN_ACTIVE && run->plan && run->row.attempt_no < run->plan->max_attempts) {
+    bool        again = retryable && run->row.status == RUN_ACTIVE && run->plan && run->row.attempt_no < run->plan->max_attempts;
+    struct uuid id = failure_put(run, FAILURE_RUN, again ? FAILURE_RETRIED : FAILURE_OPEN, run->failing.no ? &run->failing : NULL, error);
+    char        text[UUID_TEXT];
+    uuid_format(id, text);
+    run->failing = (struct op){ .no = 0 };
+    error = arena_printf(&run->engine->turn, "%.*s,\"failure_id\":\"%.*s\"}", (int)error.n - 1, error.p, UUID_TEXT, text);
+    if (again) {
         next_attempt(run, error);
         return;
     }

@@ -177,6 +177,7 @@ enum err engine_start(struct engine *engine, struct error *error)
         return e;
     loop_timer_init(&engine->tick, engine->config.loop, tick);
     loop_timer_set(&engine->tick, engine->env->mono_us(engine->env) + TICK_US);
+    sweep_start(engine);
     loop_on_turn(engine->config.loop, turn, engine);
     turn(engine); /* what was recovered goes on now */
     return ERR_OK;
@@ -202,6 +203,7 @@ void engine_free(struct engine *engine)
     if (!engine)
         return;
     loop_timer_clear(&engine->tick);
+    loop_timer_clear(&engine->sweep);
     batch_free(engine->batch);
     struct run    *run;
     struct parked *parked;

@@ -48,6 +48,7 @@ struct ledger *engine_ledger(struct engine *engine);
 struct env    *engine_env(struct engine *engine);
 struct reader *engine_reader(struct engine *engine); /* the engine thread's own, for look-ups by key */
 struct uuid    engine_mint(struct engine *engine);
+uint64_t       engine_new_stream(struct engine *engine); /* a stream number: rises with time */
 int64_t        engine_now_ms(struct engine *engine);
 
 /* ERR_OK while writes are accepted; else ERR_DRAINING or ERR_STORAGE. */
@@ -96,7 +97,8 @@ struct idem_hit {
 struct sha256 idem_key(struct uuid workspace, const char *scope, struct span key);
 /* false: the key is free. */
 bool idem_get(struct engine *engine, struct sha256 key, struct arena *arena, struct idem_hit *ret);
-void idem_put(struct engine *engine, struct sha256 key, struct sha256 fingerprint, struct uuid target, struct span answer);
+void idem_put(struct engine *engine, struct uuid workspace, struct sha256 key, struct sha256 fingerprint, struct uuid target,
+              struct span answer);
 
 /* ---- runs ---- */
 enum run_source { SOURCE_API, SOURCE_WAIT, SOURCE_BATCH, SOURCE_CRON, SOURCE_RERUN, SOURCE_REPLAY, SOURCE_HANDOFF, SOURCE_WORKFLOW,
@@ -113,6 +115,7 @@ struct run_spec {
     enum run_source    source;
     struct uuid        parent_run, parent_operation, root_operation; /* handoff; else nil */
     uint32_t           parent_op;
+    struct uuid        rerun_of;  /* nil: it is none */
 };
 /* Checks without changing anything: ERR_AGENT_NOT_FOUND, BUNDLE_NOT_FOUND, BUNDLE_MISMATCH, NO_LIVE_BUNDLE, AGENT_ARCHIVED,
  * THREAD_NOT_FOUND, THREAD_DELETED, THREAD_QUEUE_FULL. */
@@ -123,9 +126,10 @@ enum err run_create(struct engine *engine, const struct run_spec *spec, struct r
 /* ERR_RUN_NOT_FOUND; ERR_INVALID_RUN_STATE with *ret_row (completed or failed). ret_already: it was cancelled before. */
 enum err run_cancel(struct engine *engine, struct uuid workspace, struct uuid id, struct span reason, struct span by,
                     struct run_row *ret_row, bool *ret_already, struct error *error);
-/* checkpoint: nil, or the pause that is meant. The row has status resumed and the seq of RUN_RESUMED. */
+/* checkpoint: nil, or the pause that is meant. The row has status resumed and the seq of RUN_RESUMED. ERR_VALIDATION with
+ * issues (pointers from /input on): the answer does not fit the prompt's schema, the run still waits. */
 enum err run_resume(struct engine *engine, struct uuid workspace, struct uuid id, struct span input, struct uuid checkpoint,
-                    struct span by, struct run_row *ret_row, struct error *error);
+                    struct span by, struct run_row *ret_row, struct issues *issues, struct error *error);
 /* An answer to one open prompt, also while other branches of its run go on. The engine decides, so that of several answers one
  * wins: ERR_APPROVAL_NOT_FOUND, or ERR_INVALID_RUN_STATE with *ret_wait as far as it is known when it is not open any more. An
  * approval's input is checked against the prompt's schema (ERR_VALIDATION, pointers from /input on); a rejection's is not: it
@@ -138,6 +142,12 @@ struct wait_answer {
 };
 enum err wait_decide(struct engine *engine, const struct wait_answer *answer, struct wait_row *ret_wait, struct run_row *ret_run,
                      struct issues *issues, struct error *error);
+/* Any thread: may the failed run be tried again (agent-runs.md 3.7)? ERR_OK, ERR_RETRY_NOT_POSSIBLE, ERR_THREAD_ADVANCED. */
+enum err retry_check(struct reader *reader, const struct run_row *row, struct error *error);
+/* T11: a new attempt of a failed run, from where the last one stood. `from`: nil, or the node execution that must be the one to
+ * be repeated. ERR_RUN_NOT_FOUND; else as retry_check, and ERR_THREAD_QUEUE_FULL. *ret_row is queued or pending. */
+enum err run_retry(struct engine *engine, struct uuid workspace, struct uuid id, struct uuid from, struct run_row *ret_row,
+                   struct error *error);
 /* Calls done(user, row) after the commit in which the run is terminal or waits for a person — at once (after the turn's
  * commit) when it is so already. row NULL: storage failed. Returns a ticket for run_unwatch, 0 when the run is unknown. */
 uint64_t run_watch(struct engine *engine, struct uuid workspace, struct uuid id,
@@ -158,6 +168,10 @@ struct attempt_find {
     uint32_t no;
 };
 enum err attempt_read(struct reader *reader, struct run_row *row, struct uuid attempt, struct attempt_find *ret, struct error *error);
+/* Any thread: the content of the checkpoint at `seq` of an attempt, JCS of {"next","state","step"}, by folding its ledger. `row` is
+ * the run's, with attempt and stream of that attempt. ERR_CHECKPOINT_NOT_FOUND, ERR_CORRUPT. */
+enum err checkpoint_read(const struct engine *engine, struct reader *reader, const struct run_row *row, uint64_t seq,
+                         struct arena *arena, struct span *ret_hashed);
 /* The row as it is on disk, with the committed head of its stream; spans live in the arena. */
 enum err run_row_get(struct engine *engine, struct uuid workspace, struct uuid id, struct arena *arena, struct run_row *ret);
 
@@ -171,5 +185,12 @@ static inline struct uuid operation_id(struct uuid run, struct uuid attempt, uin
 
 /* ---- threads ---- */
 /* Rows only; runs' threads are made by run_create. */
+/* ERR_THREAD_NOT_FOUND. The spans of *ret_row live until the end of the turn. */
+enum err thread_read(struct engine *engine, struct uuid workspace, struct uuid id, struct thread_row *ret_row, struct error *error);
+enum err thread_set_metadata(struct engine *engine, struct uuid workspace, struct uuid id, struct span metadata,
+                             struct thread_row *ret_row, struct error *error);
+/* The thread is gone with the turn's commit; its runs stay readable. ERR_THREAD_BUSY while one of its runs has not ended, unless
+ * `force`: then they are cancelled in the same commit. */
+enum err thread_delete(struct engine *engine, struct uuid workspace, struct uuid id, bool force, struct span by, struct error *error);
 struct uuid thread_create(struct engine *engine, struct uuid tenant, struct uuid workspace, struct span metadata, struct span values,
                           struct thread_row *ret_row);

@@ -313,6 +313,8 @@ void run_begin_attempt(struct run *run)
     }
     run_move(run, RUN_CLAIM);
     bool first = run->row.attempt_no == 1;
+    if (!run->machine && !first)
+        run_load_start(run);
     if (!run->machine && run->plan->ops->init(run->plan, &run->machine_arena, &run->machine)) {
         run_fail_code(run, "internal_error", "internal", false, "the machine could not begin");
         return;

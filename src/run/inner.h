@@ -88,6 +88,8 @@ struct run {
     struct arena         host_arena;  /* ops' names, calls, waits */
     struct op           *ops;         /* those in flight, in no order */
     uint32_t             op_count, op_cap, op_next; /* op_next: the last number given */
+    struct op            failing;     /* the node execution that failed in this step for good; number 0: none */
+    struct span          failing_error;
     struct op            finished;    /* the node that finished last: its checkpoint marker follows */
     struct inflight         *calls;
     struct timer        *timers;
@@ -120,6 +122,7 @@ struct thread {
     unsigned          refs;    /* runs in RAM */
     unsigned          inflight;
     bool              dirty;
+    bool              deleted; /* its row goes with the next commit; nobody finds it any more */
     struct thread    *dirty_next;
 };
 
@@ -136,7 +139,7 @@ struct engine {
     struct u64_map        watches;    /* ticket -> struct watch */
     struct run           *dirty_runs, *ready_runs, **ready_tail;
     struct thread        *dirty_threads;
-    struct loop_timer     tick;
+    struct loop_timer     tick, sweep;
     struct uuid_map       parked;     /* run id -> struct parked: those with a due time */
     uint64_t              next_ticket;
     bool                  draining, failed;
@@ -156,7 +159,6 @@ struct parked {                /* a run that left memory with a due time */
 };
 
 /* ---- engine.c ---- */
-uint64_t engine_new_stream(struct engine *engine); /* a stream number: rises with time */
 void engine_touch(struct engine *engine); /* the batch must be submitted at the end of this turn */
 /* A snapshot of the store on the engine's own reader; spans live until the end of the turn. Does not nest: see reading. */
 enum err engine_read_begin(struct engine *engine);
@@ -231,6 +233,19 @@ void run_cancel_now(struct run *run, struct span reason, struct span by);
 void run_rest(struct run *run); /* nothing in flight and somebody is asked: waiting */
 void run_tell_parent(struct run *run);
 
+/* The next attempt, from `saved` (a machine's state; empty: from the input); the attempt's row must have been written. */
+void run_open_attempt(struct run *run, struct uuid next, struct span saved);
+struct span run_saved_state(struct run *run); /* in the turn's arena; empty when there is none */
+
+/* ---- failure.c ---- */
+enum { FAILURE_RUN, FAILURE_NODE };                  /* scope; stored */
+enum { FAILURE_OPEN, FAILURE_RETRIED };              /* status; stored */
+/* A row in the turn's batch. op: the node execution, or NULL. */
+struct uuid failure_put(struct run *run, int scope, int status, const struct op *op, struct span error);
+
+/* ---- retry.c ---- */
+void run_load_start(struct run *run); /* the state that a later attempt begins with, when the run comes from the store */
+
 /* ---- record.c ---- */
 /* Starts a payload: {"node":name, when it has one. Finish with payload_end. */
 struct jw payload_begin(struct engine *engine, struct span node);
@@ -257,17 +272,28 @@ struct fold {
     struct record *records; /* behind the snapshot, in order; spans in `arena` */
     size_t         count, at;
     struct arena  *arena;
+    uint64_t       until;   /* the seq of a checkpoint to stop at, its state goes to `hashed`; 0: all there is */
+    bool           closed;  /* the attempt is over: its terminal record is left out, and so is what led to it */
+    struct span    hashed;  /* p NULL: the checkpoint was not met */
     enum err       err;
     struct error   error;
 };
 /* In a fold: the next record that the machine's effect must equal; false: the run diverged (run->fold->err). */
 bool     fold_take(struct run *run, enum record_type type, uint32_t op, uint64_t *ret_seq, struct span *ret_pub);
+/* Feeds what the ledger of run->row.stream holds, from the newest snapshot that will do, to a machine of run->plan. */
+enum err fold_ledger(struct run *run, struct reader *reader, struct fold *fold);
 /* Rebuilds machine, ops, calls, waits, timers from snapshot and ledger. Reads through the engine's reader (a snapshot must be
  * open). */
 enum err run_fold(struct run *run, struct reader *reader, struct arena *arena, struct error *error);
 void     run_go_live(struct run *run); /* after a fold: open intents are taken up again */
 enum err engine_recover(struct engine *engine, struct error *error);
 
+/* ---- sweep.c ---- */
+void sweep_start(struct engine *engine);
+
 /* ---- catalog.c ---- */
 struct plan *catalog_plan(struct engine *engine, struct sha256 hash, struct error *error); /* opened, shared */
+/* A plan of one's own, for any thread: reads nothing of the engine but its table of machines. NULL: it cannot be read. */
+struct plan *plan_load(const struct engine *engine, struct reader *reader, struct sha256 hash);
+void         plan_free(struct plan *plan); /* accepts NULL */
 void         catalog_free(struct engine *engine);

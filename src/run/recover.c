@@ -215,9 +215,9 @@ static void fold_one(struct run *run, const struct record *record)
 }
 
 struct collect {
-    struct buf  records;
-    uint64_t    after;
-    bool        bad;
+    struct buf    records;
+    uint64_t      after, until; /* until 0: no end */
+    bool          bad, closed;
     struct arena *arena;
 };
 
@@ -228,10 +228,10 @@ static bool collect_frame(void *user, const struct frame *frame)
     struct frame_reader reader = frame_read(frame->first_seq, frame->n, frame->base_ms, body);
     struct record       record;
     while (frame_next(&reader, &record))
-        if (record.seq > to->after)
+        if (record.seq > to->after && (!to->until || record.seq <= to->until) && !(to->closed && record.flags & REC_TERMINAL))
             buf_put(&to->records, &record, sizeof record);
     to->bad = to->bad || reader.in.bad;
-    return !to->bad;
+    return !to->bad && (!to->until || reader.seq <= to->until);
 }
 
 /* ---- snapshots: the machine's state and what the host holds for it ---- */
@@ -506,29 +506,37 @@ static enum err fill_waits(struct run *run, struct reader *reader)
     return ERR_OK;
 }
 
-enum err run_fold(struct run *run, struct reader *reader, struct arena *arena, struct error *error)
+enum err fold_ledger(struct run *run, struct reader *reader, struct fold *fold)
 {
     struct snapshot_row snapshot = { 0 };
-    struct collect      collect = { .arena = arena };
-    run->plan = catalog_plan(run->engine, run->row.plan, error);
-    if (!run->plan)
-        return ERR_CORRUPT;
-    enum err e = reader_snapshot(reader, run->row.attempt, INT64_MAX, &snapshot);
+    struct collect      collect = { .arena = fold->arena, .until = fold->until, .closed = fold->closed };
+    enum err e = reader_snapshot(reader, run->row.attempt, fold->until ? fold->until - 1 : INT64_MAX, &snapshot);
     if (!e)
-        e = load_snapshot(run, &snapshot, arena);
+        e = load_snapshot(run, &snapshot, fold->arena);
     else if (e == ERR_NOT_FOUND)
         e = run->plan->ops->init(run->plan, &run->machine_arena, &run->machine);
     collect.after = (uint64_t)snapshot.seq;
     if (!e)
         e = reader_frames(reader, (uint64_t)run->row.stream, collect.after, SIZE_MAX, collect_frame, &collect);
-    struct fold fold = { .records = (struct record *)(void *)collect.records.p, .count = collect.records.len / sizeof(struct record),
-                         .arena = arena, .err = e ? e : collect.bad ? ERR_CORRUPT : ERR_OK };
-    run->fold = &fold;
-    while (!fold.err && fold.at < fold.count)
-        fold_one(run, &fold.records[fold.at++]);
+    fold->records = (struct record *)(void *)collect.records.p;
+    fold->count = collect.records.len / sizeof(struct record);
+    fold->err = e ? e : collect.bad ? ERR_CORRUPT : ERR_OK;
+    run->fold = fold;
+    while (!fold->err && fold->at < fold->count)
+        fold_one(run, &fold->records[fold->at++]);
     run->fold = NULL;
-    run->records_since_snapshot = fold.count;
     buf_done(&collect.records);
+    return fold->err;
+}
+
+enum err run_fold(struct run *run, struct reader *reader, struct arena *arena, struct error *error)
+{
+    run->plan = catalog_plan(run->engine, run->row.plan, error);
+    if (!run->plan)
+        return ERR_CORRUPT;
+    struct fold fold = { .arena = arena };
+    (void)fold_ledger(run, reader, &fold);
+    run->records_since_snapshot = fold.count;
     if (!fold.err)
         fold.err = fill_waits(run, reader);
     if (fold.err && error)

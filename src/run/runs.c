@@ -86,7 +86,6 @@ void run_rows_seal(struct engine *engine)
         run->dirty = false;
         /* The fat row changes at transitions only; a turn that brought nothing but events leaves it alone. */
         if (run->row_stale) {
-            run->row.updated_ms = stream_now_ms(run->stream);
             run->row_stale = false;
             batch_put(engine_batch(engine), TABLE_run, &run->row);
         }
@@ -220,6 +219,7 @@ void run_move(struct run *run, enum run_input input)
     bool            legal = run_edge((enum run_status)run->row.status, input, &to);
     assert(legal);
     run->row.status = to;
+    run->row.updated_ms = stream_now_ms(run->stream); /* here, so that every answer of this turn shows what the row will */
     run->row_stale = true;
     run->engine->stats.by_status[to]++;
     run_dirty(run);

@@ -88,7 +88,7 @@ struct thread *thread_get(struct engine *engine, struct uuid workspace, struct u
 {
     struct thread *thread = uuid_map_get(&engine->threads, id);
     if (thread) {
-        if (!uuid_eq(thread->row.workspace, workspace))
+        if (!uuid_eq(thread->row.workspace, workspace) || thread->deleted)
             return NULL;
         thread->refs++;
         return thread;
@@ -142,7 +142,10 @@ void thread_rows_seal(struct engine *engine)
         thread->dirty = false;
         thread->row.updated_ms = engine_now_ms(engine);
         thread->row.pending = (int64_t)thread->pending_count;
-        batch_put(engine_batch(engine), TABLE_thread, &thread->row);
+        if (thread->deleted)
+            batch_delete(engine_batch(engine), TABLE_thread, &thread->row);
+        else
+            batch_put(engine_batch(engine), TABLE_thread, &thread->row);
         thread->inflight++;
         batch_after(engine_batch(engine), row_committed, thread);
     }
@@ -160,7 +163,11 @@ bool thread_enter(struct thread *thread, struct run *run)
         thread->pending_cap = thread->pending_cap ? thread->pending_cap * 2 : 4;
         thread->pending = mem_grow(thread->pending, thread->pending_cap * sizeof *thread->pending);
     }
-    thread->pending[thread->pending_count++] = run;
+    /* By id, which is the order of creation: what was retried stands where it stood, and a restart finds the same order. */
+    size_t at = thread->pending_count++;
+    for (; at > 0 && memcmp(thread->pending[at - 1]->row.id.b, run->row.id.b, sizeof run->row.id.b) > 0; at--)
+        thread->pending[at] = thread->pending[at - 1];
+    thread->pending[at] = run;
     return false;
 }
 
@@ -214,4 +221,73 @@ struct uuid thread_create(struct engine *engine, struct uuid tenant, struct uuid
     struct uuid id = thread->row.id;
     thread_unref(thread); /* stays until its row is on disk */
     return id;
+}
+
+/* ---- as resources ---- */
+
+static enum err found(struct thread *thread, struct error *error)
+{
+    return thread ? ERR_OK : error_set(error, ERR_THREAD_NOT_FOUND, "", "no such thread in this workspace");
+}
+
+static void view(struct engine *engine, const struct thread *thread, struct thread_row *ret)
+{
+    *ret = thread->row;
+    ret->values_json = arena_copy(&engine->turn, ret->values_json);
+    ret->metadata = arena_copy(&engine->turn, ret->metadata);
+}
+
+enum err thread_read(struct engine *engine, struct uuid workspace, struct uuid id, struct thread_row *ret_row, struct error *error)
+{
+    struct thread *thread = thread_get(engine, workspace, id);
+    if (thread)
+        view(engine, thread, ret_row);
+    thread_unref(thread);
+    return found(thread, error);
+}
+
+enum err thread_set_metadata(struct engine *engine, struct uuid workspace, struct uuid id, struct span metadata,
+                             struct thread_row *ret_row, struct error *error)
+{
+    struct thread *thread = thread_get(engine, workspace, id);
+    if (!thread)
+        return found(thread, error);
+    struct span  kept = arena_copy(&engine->turn, metadata);
+    struct arena old = thread->texts;
+    thread->texts = (struct arena){ 0 };
+    thread->row.metadata = kept;
+    own_texts(thread);
+    arena_done(&old);
+    thread->row.updated_ms = engine_now_ms(engine);
+    thread_dirty(thread);
+    view(engine, thread, ret_row);
+    thread_unref(thread);
+    return ERR_OK;
+}
+
+static void cancel_one(struct engine *engine, const struct thread *thread, struct uuid run, struct span by)
+{
+    struct run_row row;
+    bool           already;
+    (void)run_cancel(engine, thread->row.workspace, run, SPAN("thread_deleted"), by, &row, &already, NULL);
+}
+
+enum err thread_delete(struct engine *engine, struct uuid workspace, struct uuid id, bool force, struct span by, struct error *error)
+{
+    struct thread *thread = thread_get(engine, workspace, id);
+    if (!thread)
+        return found(thread, error);
+    bool busy = !uuid_is_nil(thread->row.active_run) || thread->pending_count;
+    if (busy && !force) {
+        thread_unref(thread);
+        return error_set(error, ERR_THREAD_BUSY, "", "a run of the thread has not ended; ?force=true cancels its runs");
+    }
+    while (thread->pending_count) /* those who wait first, so that none of them is promoted */
+        cancel_one(engine, thread, thread->pending[thread->pending_count - 1]->row.id, by);
+    if (!uuid_is_nil(thread->row.active_run))
+        cancel_one(engine, thread, thread->row.active_run, by);
+    thread->deleted = true;
+    thread_dirty(thread);
+    thread_unref(thread);
+    return ERR_OK;
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* batch.c - what the owner wants written, packed into one buffer, and what comes back.
  *
- * A batch is bytes: it can be applied any number of times, which is what a transaction that must be tried again needs. The
- * storage thread binds values straight out of the buffer. */
+ * A batch is bytes: it can be applied any number of times, which is what a transaction that must be tried again needs.
+ * The storage thread binds values straight out of the buffer. */
 #include "store/inner.h"
 #include <stdlib.h>
 
@@ -111,7 +111,8 @@ static unsigned columns_written(const struct table *table, enum sql_write how)
 static void add_row(struct batch *batch, enum table_id id, enum sql_write how, const void *row)
 {
     const struct table *table = &tables[id];
-    size_t at = op_begin(batch, (struct op){ .kind = OP_ROW, .table = (uint8_t)id, .how = (uint8_t)how }, table->row_size);
+    size_t at =
+        op_begin(batch, (struct op){ .kind = OP_ROW, .table = (uint8_t)id, .how = (uint8_t)how }, table->row_size);
     for (unsigned i = 0; i < columns_written(table, how); i++)
         pack_column(&batch->ops, &table->columns[i], i < table->keys, row);
     op_end(batch, at);

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* checkpoint.c - moves the write-ahead log into the database file, beside the storage thread and not inside its commits.
+/* checkpoint.c - moves the write-ahead log into the database file, beside the storage thread and not inside its
+ * commits.
  *
- * A checkpoint inside a commit is what makes the slowest commits slow. So this thread has its own connection; the storage
- * thread wakes it when the log is long. It copies what is there, syncs the file, and does so again while much is left: beside
- * a busy writer it never reaches the end. After three passes at most the storage thread itself copies the short rest
- * between two commits, and the next commit begins the log from its start. */
+ * A checkpoint inside a commit is what makes the slowest commits slow. So this thread has its own connection; the
+ * storage thread wakes it when the log is long. It copies what is there, syncs the file, and does so again while much
+ * is left: beside a busy writer it never reaches the end. After three passes at most the storage thread itself copies
+ * the short rest between two commits, and the next commit begins the log from its start. */
 #include "store/inner.h"
 
 enum { PASSES = 3, LEFT_ENOUGH = 300 };
@@ -28,19 +29,20 @@ static enum err passes(struct store *store, struct error *error)
             return err;
         /* relaxed: a number for people. */
         atomic_fetch_add_explicit(&store->counters.checkpoints, 1, memory_order_relaxed);
-        /* The pass knows only the log that it began with; what came meanwhile the storage thread tells. relaxed: a hint. */
+        /* The pass knows only the log that it began with; what came meanwhile the storage thread tells. relaxed: a
+         * hint. */
         if (atomic_load_explicit(&store->checkpointer.pages, memory_order_relaxed) < copied + LEFT_ENOUGH)
             break;
     }
     return ERR_OK;
 }
 
-/* The storage thread may be asleep. It may as well have seen the state and done its pass before this mail arrives, and the next
- * request may come while this one is still in the box; mail must not be posted twice. */
+/* The storage thread may be asleep. It may as well have seen the state and done its pass before this mail arrives, and
+ * the next request may come while this one is still in the box; mail must not be posted twice. */
 static void wake_writer(struct store *store)
 {
-    /* seq_cst, with the state: either this finds the flag cleared and posts, or the storage thread, which clears the flag and
-     * then looks at the state, finds what was asked. */
+    /* seq_cst, with the state: either this finds the flag cleared and posts, or the storage thread, which clears the
+     * flag and then looks at the state, finds what was asked. */
     if (!atomic_exchange(&store->writer.wake_posted, true))
         mailbox_post(&store->writer.box, &store->writer.wake);
 }
@@ -89,7 +91,8 @@ enum err checkpoint_finish(struct store *store, struct error *error)
     uint32_t             copied;
     enum err             err = store->driver->checkpoint(store->writer.db, &copied, error);
     store->counters.now.checkpoint_stalls++;
-    /* When a reader keeps the log from beginning again, asking at each commit would help nobody: it may grow by half first. */
+    /* When a reader keeps the log from beginning again, asking at each commit would help nobody: it may grow by half
+     * first. */
     checkpointer->due_at = store->driver->log_pages(store->writer.db) + store->config.wal_pages / 2;
     atomic_store(&checkpointer->state, CHECKPOINT_RESTS);
     return err;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* db_fault.c - a driver around another one that fails once, when it is told to, also in the nasty way: it reports an error and
- * yet it happened. Readers and the checkpoint connection pass through untouched: what is tested is what the writer does. */
+/* db_fault.c - a driver around another one that fails once, when it is told to, also in the nasty way: it reports an
+ * error and yet it happened. Readers and the checkpoint connection pass through untouched: what is tested is what the
+ * writer does. */
 #include "store/db.h"
 #include "base/mem.h"
 #include <pthread.h>
@@ -55,17 +56,24 @@ static enum db_fault_kind count(struct db_fault *fault, bool counted, bool is_co
     return kind;
 }
 
-static enum err told_to(struct error *error, const char *what)
+static enum err code_of(enum db_fault_kind kind)
 {
-    return error_set(error, ERR_STORAGE, NULL, "%s failed, as it was told to", what);
+    return kind == DB_FAULT_CUT || kind == DB_FAULT_CUT_AFTER ? ERR_IO : ERR_STORAGE;
 }
 
-static enum err fault_open(const struct db_driver *self, const char *url, enum db_role role, struct db **ret, struct error *error)
+static enum err told_to(enum db_fault_kind kind, struct error *error, const char *what)
+{
+    return error_set(error, code_of(kind), NULL, "%s failed, as it was told to", what);
+}
+
+static enum err fault_open(const struct db_driver *self, const char *url, enum db_role role, struct db **ret,
+                           struct error *error)
 {
     struct db_fault *fault = (struct db_fault *)(uintptr_t)self;
     bool             counted = role == DB_WRITER;
-    if (count(fault, counted, false) != DB_FAULT_NONE)
-        return told_to(error, "open");
+    enum db_fault_kind kind = count(fault, counted, false);
+    if (kind != DB_FAULT_NONE)
+        return told_to(kind, error, "open");
     struct fault_db *db = mem_alloc(sizeof *db);
     *db = (struct fault_db){ fault, NULL, counted };
     enum err err = fault->inner->open(fault->inner, url, role, &db->inner, error);
@@ -85,14 +93,14 @@ static void fault_close(struct db *db)
     free(db_of(db));
 }
 
-/* FAILS: an error instead of the call. HAPPENED: an error after it. */
+/* FAILS, CUT: an error instead of the call. HAPPENED, CUT_AFTER: an error after it. */
 #define THROUGH(db, is_commit, what, call)                                            \
     do {                                                                              \
         enum db_fault_kind kind = count((db)->fault, (db)->counted, is_commit);       \
-        if (kind == DB_FAULT_FAILS)                                                   \
-            return told_to(error, what);                                              \
+        if (kind == DB_FAULT_FAILS || kind == DB_FAULT_CUT)                           \
+            return told_to(kind, error, what);                                        \
         enum err err = (call);                                                        \
-        return kind == DB_FAULT_HAPPENED && !err ? told_to(error, what) : err;        \
+        return kind != DB_FAULT_NONE && !err ? told_to(kind, error, what) : err;      \
     } while (0)
 
 static enum err fault_exec(struct db *base, const char *sql, struct error *error)
@@ -104,8 +112,9 @@ static enum err fault_exec(struct db *base, const char *sql, struct error *error
 static enum err fault_prepare(struct db *base, const char *sql, struct db_stmt **ret, struct error *error)
 {
     struct fault_db *db = db_of(base);
-    if (count(db->fault, db->counted, false) != DB_FAULT_NONE)
-        return told_to(error, "prepare");
+    enum db_fault_kind kind = count(db->fault, db->counted, false);
+    if (kind != DB_FAULT_NONE)
+        return told_to(kind, error, "prepare");
     struct db_stmt *inner = NULL;
     enum err        err = db->fault->inner->prepare(db->inner, sql, &inner, error);
     if (err)
@@ -127,16 +136,18 @@ static void fault_finalize(struct db_stmt *stmt)
 static enum err fault_bind_i64(struct db_stmt *base, unsigned index, int64_t value)
 {
     struct fault_stmt *stmt = stmt_of(base);
-    if (count(stmt->db->fault, stmt->db->counted, false) != DB_FAULT_NONE)
-        return ERR_STORAGE;
+    enum db_fault_kind kind = count(stmt->db->fault, stmt->db->counted, false);
+    if (kind != DB_FAULT_NONE)
+        return code_of(kind);
     return stmt->db->fault->inner->bind_i64(stmt->inner, index, value);
 }
 
 static enum err fault_bind_bytes(struct db_stmt *base, unsigned index, struct span value)
 {
     struct fault_stmt *stmt = stmt_of(base);
-    if (count(stmt->db->fault, stmt->db->counted, false) != DB_FAULT_NONE)
-        return ERR_STORAGE;
+    enum db_fault_kind kind = count(stmt->db->fault, stmt->db->counted, false);
+    if (kind != DB_FAULT_NONE)
+        return code_of(kind);
     return stmt->db->fault->inner->bind_bytes(stmt->inner, index, value);
 }
 
@@ -204,6 +215,11 @@ struct db_fault *db_fault_new(const struct db_driver *inner)
         .type_i64 = inner->type_i64,
         .type_bytes = inner->type_bytes,
         .type_pos = inner->type_pos,
+        .tail_unique = inner->tail_unique,
+        .schemes = inner->schemes,
+        .shared = inner->shared,
+        .folder = inner->folder,
+        .describe = inner->describe,
         .open = fault_open,
         .close = fault_close,
         .exec = fault_exec,

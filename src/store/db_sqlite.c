@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* db_sqlite.c - the embedded driver: one file in the data folder, WAL, one sync per commit.
  *
- * Every connection belongs to one thread (NOMUTEX). Nothing here or elsewhere opens and closes the database file by hand:
- * closing any descriptor of it would drop the locks that SQLite holds for the whole process. What must be done to the files
- * themselves (syncing, growing the log) goes through the handles that SQLite has open. */
+ * Every connection belongs to one thread (NOMUTEX). Nothing here or elsewhere opens and closes the database file by
+ * hand: closing any descriptor of it would drop the locks that SQLite holds for the whole process. What must be done to
+ * the files themselves (syncing, growing the log) goes through the handles that SQLite has open. */
 #include "store/db.h"
 #include "base/mem.h"
 #include <sqlite3.h>
@@ -124,7 +124,8 @@ static void sqlite_close(struct db *base)
     free(db);
 }
 
-static enum err sqlite_open(const struct db_driver *self, const char *url, enum db_role role, struct db **ret, struct error *error)
+static enum err sqlite_open(const struct db_driver *self, const char *url, enum db_role role, struct db **ret,
+                            struct error *error)
 {
     if (strncmp(url, "sqlite:", 7) != 0 || url[7] == '\0')
         return error_set(error, ERR_INVALID_PARAMETER, "store", "not a SQLite store: %s (want sqlite:FOLDER)", url);
@@ -242,8 +243,9 @@ static void sqlite_rollback(struct db *db)
 
 /* ---- the log ---- */
 
-/* SQLite syncs the database file only in the pass that reaches the end of the log. Syncing it after each pass keeps that last
- * one short. A sync that fails must stop the store: the pages may be gone from memory, and the log would be written over. */
+/* SQLite syncs the database file only in the pass that reaches the end of the log. Syncing it after each pass keeps
+ * that last one short. A sync that fails must stop the store: the pages may be gone from memory, and the log would be
+ * written over. */
 static enum err sync_file(struct sqlite_db *db, struct error *error)
 {
     sqlite3_file *file = NULL;
@@ -289,9 +291,9 @@ static int write_zeros(sqlite3_file *file, sqlite3_int64 from, sqlite3_int64 to)
     return rc;
 }
 
-/* Zeros behind the log's end: SQLite finds no valid frame there and writes over them, and a sync of a file that does not grow
- * saves the file system's own journal. Only the writer touches the log, and it is between transactions. A disk without room for
- * this may still have room for what matters; a failed sync, however, is a failed sync. */
+/* Zeros behind the log's end: SQLite finds no valid frame there and writes over them, and a sync of a file that does
+ * not grow saves the file system's own journal. Only the writer touches the log, and it is between transactions. A disk
+ * without room for this may still have room for what matters; a failed sync, however, is a failed sync. */
 static enum err sqlite_log_grow(struct db *base, uint32_t pages, bool *ret_done, struct error *error)
 {
     enum { SLICE = 1 << 20, LOG_HEADER = 32, LOG_PAGE = 4096 + 24 };
@@ -299,7 +301,8 @@ static enum err sqlite_log_grow(struct db *base, uint32_t pages, bool *ret_done,
     sqlite3_file     *log = NULL;
     sqlite3_int64     size = 0, want = LOG_HEADER + (sqlite3_int64)pages * LOG_PAGE;
     *ret_done = true;
-    if (sqlite3_file_control(db->handle, "main", SQLITE_FCNTL_JOURNAL_POINTER, &log) != SQLITE_OK || !log || !log->pMethods)
+    if (sqlite3_file_control(db->handle, "main", SQLITE_FCNTL_JOURNAL_POINTER, &log) != SQLITE_OK || !log ||
+        !log->pMethods)
         return ERR_OK;
     if (log->pMethods->xFileSize(log, &size) != SQLITE_OK || size >= want)
         return ERR_OK;
@@ -313,8 +316,28 @@ static enum err sqlite_log_grow(struct db *base, uint32_t pages, bool *ret_done,
     return ERR_OK;
 }
 
+/* ---- the url ---- */
+
+static const char scheme[] = "sqlite:";
+
+static const char *sqlite_folder(const char *url)
+{
+    return url + sizeof scheme - 1;
+}
+
+static void sqlite_describe(const char *url, struct buf *out)
+{
+    buf_span(out, span_of(url));
+}
+
+static const char *const sqlite_schemes[] = { scheme, NULL };
+
 const struct db_driver db_sqlite = {
     .name = "sqlite",
+    .schemes = sqlite_schemes,
+    .folder = sqlite_folder,
+    .describe = sqlite_describe,
+    .tail_unique = "",
     .clustered = "WITHOUT ROWID",
     .type_i64 = "INTEGER",
     .type_bytes = "BLOB",

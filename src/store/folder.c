@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* folder.c - the data folder of an embedded database: made when it is missing, and used by one process at a time.
+/* folder.c - the data folder: made when it is missing, and used by one process at a time.
  *
- * The lock on DIR/lock is this node's lease: whoever holds it is the only writer (model.md 6.4). It belongs to the open file,
- * so it goes away with the process, however that ends. */
+ * The lock on DIR/lock is this node's lease: whoever holds it is the only writer (model.md 6.4). It belongs to the open
+ * file, so it goes away with the process, however that ends. */
 #include "store/inner.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -64,18 +64,45 @@ static enum err lock_folder(const char *folder, int *ret_fd, struct error *error
     return ERR_OK;
 }
 
-enum err folder_take(const char *url, int *ret_fd, struct error *error)
+enum err folder_take(const char *folder, int *ret_fd, struct error *error)
 {
-    static const char prefix[] = "sqlite:";
-    *ret_fd = -1;
-    if (strncmp(url, prefix, sizeof prefix - 1) != 0)
+    if (!folder || folder[0] == '\0')
+        return error_set(error, ERR_INVALID_PARAMETER, "store", "the store has no data folder");
+    CLEANUP(buf_done) struct buf path = { 0 };
+    buf_printf(&path, "%s%c", folder, '\0');
+    enum err err = make_folder(path.p, error);
+    return err ? err : lock_folder(path.p, ret_fd, error);
+}
+
+/* ---- the token: which folder this is ---- */
+
+enum { TOKEN_BYTES = (FOLDER_TOKEN - 1) / 2 };
+
+static bool read_token(int fd, char out[FOLDER_TOKEN])
+{
+    ssize_t n = pread(fd, out, FOLDER_TOKEN - 1, 0);
+    out[n > 0 ? n : 0] = '\0';
+    return n == FOLDER_TOKEN - 1 && strspn(out, "0123456789abcdef") == FOLDER_TOKEN - 1;
+}
+
+static bool write_token(int fd, struct env *env, char out[FOLDER_TOKEN])
+{
+    CLEANUP(buf_done) struct buf text = { 0 };
+    unsigned char bytes[TOKEN_BYTES];
+    env->random(env, bytes, sizeof bytes);
+    buf_hex(&text, bytes, sizeof bytes);
+    memcpy(out, text.p, FOLDER_TOKEN - 1);
+    out[FOLDER_TOKEN - 1] = '\0';
+    buf_byte(&text, '\n');
+    return pwrite(fd, text.p, text.len, 0) == (ssize_t)text.len && fsync(fd) == 0;
+}
+
+/* The lock's own file holds it. A token that is not whole was never told to a database. */
+enum err folder_token(int lock_fd, struct env *env, char ret[FOLDER_TOKEN], struct error *error)
+{
+    if (read_token(lock_fd, ret) || write_token(lock_fd, env, ret))
         return ERR_OK;
-    if (url[sizeof prefix - 1] == '\0')
-        return error_set(error, ERR_INVALID_PARAMETER, "store", "the store's url names no folder");
-    CLEANUP(buf_done) struct buf folder = { 0 };
-    buf_printf(&folder, "%s%c", url + sizeof prefix - 1, '\0');
-    enum err err = make_folder(folder.p, error);
-    return err ? err : lock_folder(folder.p, ret_fd, error);
+    return error_set(error, ERR_STORAGE, "store", "cannot write the data folder's token: %s", strerror(errno));
 }
 
 void folder_give_back(int fd)

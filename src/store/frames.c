@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* frames.c - a transaction's frames become rows of the tail, in the order in which they came.
  *
- * A row has a position and nothing else to be found by: an index by stream would cost a page per stream and commit. Where each
- * stream's rows lie is in RAM (tail_index.c), and is rebuilt here at start by reading through the tail, which is short. */
+ * A row has a position and nothing else to be found by: an index by stream would cost a page per stream and commit.
+ * Where each stream's rows lie is in RAM (tail_index.c), and is rebuilt here at start by reading through the tail,
+ * which is short. */
 #include "store/inner.h"
 
 /* ---- at start ---- */
+
+enum { SCAN_ROWS = 10000 }; /* at a time: a driver may hold a whole answer in memory */
 
 static struct tail_entry entry_of(const struct db_driver *driver, struct db_stmt *stmt)
 {
@@ -20,26 +23,47 @@ static struct tail_entry entry_of(const struct db_driver *driver, struct db_stmt
     };
 }
 
-static enum err load_rows(struct store *store, struct db_stmt *stmt, struct error *error)
+/* Up to SCAN_ROWS rows behind `after`; *ret_last is the last one's position, or `after` when there was none. */
+static enum err load_some(struct store *store, struct db_stmt *stmt, uint64_t after, uint64_t *ret_last, struct error *error)
 {
-    for (;;) {
-        bool     row;
-        enum err err = store->driver->step(stmt, &row, error);
+    if (store->driver->bind_i64(stmt, 1, (int64_t)after) || store->driver->bind_i64(stmt, 2, SCAN_ROWS))
+        return error_set(error, ERR_STORAGE, "store", "the database refused a value");
+    enum err err = ERR_OK;
+    *ret_last = after;
+    while (!err) {
+        bool row;
+        err = store->driver->step(stmt, &row, error);
         if (err || !row)
-            return err;
+            break;
         struct tail_entry entry = entry_of(store->driver, stmt);
         if (!tail_index_found(&store->tail, &entry, (uint64_t)store->driver->i64(stmt, 1)))
-            return error_set(error, ERR_CORRUPT, "store", "the tail is damaged at position %llu", (unsigned long long)entry.pos);
+            return error_set(error, ERR_CORRUPT, "store", "the tail is damaged at position %llu",
+                             (unsigned long long)entry.pos);
+        *ret_last = entry.pos;
     }
+    store->driver->reset(stmt);
+    return err;
+}
+
+static enum err load_rows(struct store *store, struct error *error)
+{
+    struct db_stmt *stmt = NULL;
+    enum err        err = store->driver->prepare(store->writer.db, SQL_TAIL_SCAN, &stmt, error);
+    for (uint64_t after = 0, last = 0; !err; after = last) {
+        err = load_some(store, stmt, after, &last, error);
+        if (last == after)
+            break;
+    }
+    store->driver->finalize(stmt);
+    return err;
 }
 
 enum err frames_load(struct store *store, struct error *error)
 {
-    struct db_stmt *stmt = NULL;
-    enum err        err = store->driver->prepare(store->writer.db, SQL_TAIL_SCAN, &stmt, error);
+    enum err err = store->driver->begin(store->writer.db, false, error);
     if (!err)
-        err = load_rows(store, stmt, error);
-    store->driver->finalize(stmt);
+        err = load_rows(store, error);
+    store->driver->rollback(store->writer.db); /* nothing was written */
     return err;
 }
 
@@ -63,7 +87,8 @@ void frames_stage(struct writer *writer, const struct op *op)
     writer->frame_bytes += fixed->bytes + TAIL_ROW_COST;
 }
 
-static enum err bind_frame(const struct db_driver *driver, struct db_stmt *stmt, uint64_t pos, const struct frame *frame)
+static enum err bind_frame(const struct db_driver *driver, struct db_stmt *stmt, uint64_t pos,
+                           const struct frame *frame)
 {
     const int64_t numbers[] = { (int64_t)pos,  (int64_t)frame->stream,    (int64_t)frame->first_seq, (int64_t)frame->n,
                                 frame->base_ms, (int64_t)frame->wf_before, (int64_t)frame->epoch };

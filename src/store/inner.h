@@ -78,6 +78,7 @@ struct writer {
     struct db       *db;
     struct db_stmt  *rows[TABLE_COUNT][SQL_WRITE_COUNT]; /* prepared when first needed */
     struct db_stmt  *tail_insert, *tail_delete, *tail_body, *segment_insert, *segment_place;
+    struct db_stmt  *lease_renew, *lease_look;
     struct tail_new *frames;           /* of the transaction under way; bodies point into the batches */
     size_t           frame_count, frame_cap, frame_bytes;
     uint64_t         first_pos;        /* of these frames: the same when the transaction is tried again */
@@ -85,6 +86,8 @@ struct writer {
     struct mail      stop, wake;       /* not batches */
     _Atomic(bool)    wake_posted;      /* the mail is in the box: it must not be posted twice */
     bool             stopping, growing;
+    _Atomic(bool)    hurry;            /* the store is being closed: do not wait for a database that is away */
+    _Atomic(bool)    away;             /* the database cannot be reached right now */
     unsigned         commits_since_asked; /* since the checkpoint thread asked for the last pass */
     pthread_t        thread;
     bool             started;
@@ -104,6 +107,30 @@ void     frames_index(struct store *store);
 
 /* ---- schema ---- */
 enum err schema_prepare(struct store *store, struct error *error); /* tables, version, epoch: one transaction */
+/* At start, on the writer's connection: a row by its key (*ret_found false: none), and a row written at once. */
+enum err schema_read_row(struct store *store, enum table_id id, void *row, struct arena *arena, bool *ret_found,
+                         struct error *error);
+enum err schema_write_row(struct store *store, enum table_id id, enum sql_write how, const void *row, struct error *error);
+
+/* ---- the lease ---- */
+enum { FOLDER_TOKEN = 33 }; /* hex digits and a NUL */
+struct lease {
+    int64_t  link;        /* expires_ms as the last transaction left it */
+    int64_t  first, next; /* and as the one under way will: its first try; the try that is going on, or that happened */
+    uint64_t renewed_us;
+    char     token[FOLDER_TOKEN]; /* empty when the driver is not shared */
+};
+/* Part of the first transaction: raises the epoch; refuses while another process holds the lease. */
+enum err lease_take(struct store *store, struct arena *arena, struct error *error);
+void     lease_prepare(struct store *store, bool first); /* before each try of a transaction */
+bool     lease_first_try(const struct store *store);     /* afterwards: the first try is the one that happened */
+enum err lease_renew(struct store *store, struct error *error); /* part of every transaction */
+void     lease_committed(struct store *store);
+/* Milliseconds until the lease wants to be renewed when no mail comes; -1: there is none. */
+int      lease_patience(const struct store *store);
+/* What became of the transaction under way. ERR_OK: it happened. ERR_CONFLICT: it did not, try again. ERR_FENCED, ERR_IO. */
+enum err lease_outcome(struct store *store, struct error *error);
+void     lease_give_back(struct store *store);
 
 /* ---- checkpoints ---- */
 
@@ -166,15 +193,18 @@ enum err reader_fail(struct reader *reader, enum err err);
 enum err reader_step(struct reader *reader, struct cached *cached, bool *ret_row);
 
 /* ---- the data folder ---- */
-/* Makes the folder of "sqlite:DIR" and locks DIR/lock; -1 for other urls. */
-enum err folder_take(const char *url, int *ret_fd, struct error *error);
+/* Makes the folder and locks DIR/lock. folder NULL or empty: ERR_INVALID_PARAMETER. */
+enum err folder_take(const char *folder, int *ret_fd, struct error *error);
+/* A random name of the folder, made at the first start. */
+enum err folder_token(int lock_fd, struct env *env, char ret[FOLDER_TOKEN], struct error *error);
 void     folder_give_back(int fd);
 
 /* ---- the whole ---- */
 
 struct store {
-    struct store_config     config;     /* url and node are copies */
+    struct store_config     config;     /* url, node and folder are copies */
     const struct db_driver *driver;
+    struct lease            lease;
     int                     lock_fd;
     uint64_t                epoch;
     uint64_t                start_us;

@@ -28,7 +28,8 @@ enum err reader_get(struct reader *reader, enum table_id table, void *row)
 
 /* ---- conditions ---- */
 
-static enum err bind_eq(const struct db_driver *driver, struct db_stmt *stmt, unsigned index, const struct query *query, unsigned i)
+static enum err bind_eq(const struct db_driver *driver, struct db_stmt *stmt, unsigned index, const struct query *query,
+                        unsigned i)
 {
     switch (sql_column(query->table, query->eq[i].column)->kind) {
     case COL_I64:  return driver->bind_i64(stmt, index, query->eq[i].i64);
@@ -50,6 +51,10 @@ static enum err bind_query(const struct db_driver *driver, struct db_stmt *stmt,
     enum err err = ERR_OK;
     for (unsigned i = 0; i < query->eq_count && !err; i++)
         err = bind_eq(driver, stmt, ++n, query, i);
+    for (unsigned i = 0; i < query->cmp_count && !err; i++)
+        err = sql_column(query->table, query->cmp[i].column)->kind == COL_I64
+                  ? driver->bind_i64(stmt, ++n, query->cmp[i].i64)
+                  : driver->bind_bytes(stmt, ++n, uuid_span(&query->cmp[i].uuid));
     for (unsigned i = 0; query->in_column && i < query->in_count && !err; i++)
         err = driver->bind_i64(stmt, ++n, query->in[i]);
     if (!err && !count && query->limit >= 0)
@@ -61,7 +66,7 @@ static enum err bind_query(const struct db_driver *driver, struct db_stmt *stmt,
 
 static enum err query_use(struct reader *reader, const struct query *query, bool count, struct cached **ret)
 {
-    assert(query->eq_count <= ARRAY_LEN(query->eq) && query->in_count <= ARRAY_LEN(query->in));
+    assert(query->eq_count <= ARRAY_LEN(query->eq) && query->cmp_count <= ARRAY_LEN(query->cmp) && query->in_count <= ARRAY_LEN(query->in));
     CLEANUP(buf_done) struct buf sql = { 0 };
     sql_query(query, count, &sql);
     struct cached *cached;
@@ -82,7 +87,8 @@ static bool asks_for_nothing(const struct query *query)
     return query->in_column && query->in_count == 0;
 }
 
-enum err reader_query(struct reader *reader, const struct query *query, bool (*each)(void *user, const void *row), void *user)
+enum err reader_query(struct reader *reader, const struct query *query, bool (*each)(void *user, const void *row),
+                      void *user)
 {
     if (reader->err || asks_for_nothing(query))
         return reader->err;

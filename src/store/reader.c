@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* reader.c - a connection of one's own that sees snapshots, reads the frames of streams, and the thread that does long reads.
+/* reader.c - a connection of one's own that sees snapshots, reads the frames of streams, and the thread that does long
+ * reads.
  *
- * A snapshot is pinned by asking the tail for its first and last position: with these two numbers the index in RAM and the
- * tables agree (tail_index.h). */
+ * A snapshot is pinned by asking the tail for its first and last position: with these two numbers the index in RAM and
+ * the tables agree (tail_index.h). */
 #include "store/inner.h"
 #include <stdlib.h>
 
@@ -20,7 +21,8 @@ enum err reader_fail(struct reader *reader, enum err err)
 static enum err say(struct reader *reader, const struct error *error)
 {
     log_line(reader->store->config.log, LOG_ERROR, "storage_read_failed", "reason=\"%s\"", error->message);
-    return reader_fail(reader, error->code);
+    /* A lost connection is a matter of the store's: the next snapshot has a new one. */
+    return reader_fail(reader, error->code == ERR_CORRUPT ? ERR_CORRUPT : ERR_STORAGE);
 }
 
 /* ---- statements, kept by their text ---- */
@@ -52,7 +54,8 @@ enum err reader_use(struct reader *reader, struct span text, struct cached **ret
 {
     uint64_t       hash = hash64(text.p, text.n);
     struct cached *cached = *bucket_of(reader, hash);
-    while (cached && (cached->busy || cached->hash != hash || cached->length != text.n || memcmp(cached->text, text.p, text.n) != 0))
+    while (cached && (cached->busy || cached->hash != hash || cached->length != text.n ||
+                      memcmp(cached->text, text.p, text.n) != 0))
         cached = cached->next;
     if (!cached) {
         /* None yet, or all in use: a callback reads while it is being called. */
@@ -122,7 +125,8 @@ static enum err pin(struct reader *reader)
     err = reader_step(reader, cached, &row);
     reader->view = (struct tail_view){ 1, 0 };
     if (!err && row && driver->bytes(cached->stmt, 0).p)
-        reader->view = (struct tail_view){ (uint64_t)driver->i64(cached->stmt, 0), (uint64_t)driver->i64(cached->stmt, 1) };
+        reader->view =
+            (struct tail_view){ (uint64_t)driver->i64(cached->stmt, 0), (uint64_t)driver->i64(cached->stmt, 1) };
     reader_done(reader, cached);
     return err;
 }
@@ -190,7 +194,8 @@ static enum err bind_two(struct reader *reader, struct cached *cached, uint64_t 
 }
 
 /* The statement's row as a frame; its n is that of the whole segment and comes apart, because it may be larger. */
-static struct frame segment_row(const struct reader *reader, const struct cached *cached, uint64_t stream, uint64_t *ret_events)
+static struct frame segment_row(const struct reader *reader, const struct cached *cached, uint64_t stream,
+                                uint64_t *ret_events)
 {
     const struct db_driver *driver = reader->store->driver;
     *ret_events = (uint64_t)driver->i64(cached->stmt, 1);
@@ -234,25 +239,41 @@ static enum err find_segment(struct frame_walk *walk, uint64_t *ret_first)
     return err;
 }
 
-static enum err walk_segments(struct frame_walk *walk)
+/* Some segments from the one that begins at `first` on; *ret_more is false at the last one. Not many at a time: a driver may
+ * fetch all rows of an answer, also those that nobody steps to. */
+static enum err walk_some_segments(struct frame_walk *walk, uint64_t first, bool *ret_more)
 {
-    uint64_t first = 0;
-    enum err err = find_segment(walk, &first);
-    if (err || first == 0)
-        return err;
+    enum { AT_A_TIME = 4 };
     struct cached *cached;
-    err = reader_use(walk->reader, SPAN(SQL_SEGMENTS_FROM), &cached);
+    enum err       err = reader_use(walk->reader, SPAN(SQL_SEGMENTS_FROM), &cached);
     if (err)
         return err;
-    bool row = true;
+    bool     row = true;
+    unsigned count = 0;
     err = bind_two(walk->reader, cached, walk->stream, first);
+    if (!err)
+        err = walk->reader->store->driver->bind_i64(cached->stmt, 3, AT_A_TIME);
     while (!err && !walk->stopped) {
         err = reader_step(walk->reader, cached, &row);
         if (err || !row)
             break;
+        count++;
         err = walk_segment(walk, cached);
     }
     reader_done(walk->reader, cached);
+    *ret_more = count == AT_A_TIME;
+    return err;
+}
+
+static enum err walk_segments(struct frame_walk *walk)
+{
+    uint64_t first = 0;
+    bool     more = true;
+    enum err err = find_segment(walk, &first);
+    while (!err && first != 0 && more && !walk->stopped) {
+        err = walk_some_segments(walk, first, &more);
+        first = walk->next; /* where the next segment begins: seqs are dense */
+    }
     return err;
 }
 
@@ -310,7 +331,9 @@ enum err reader_frames(struct reader *reader, uint64_t stream, uint64_t after, s
     assert(reader->arena);
     if (after >= INT64_MAX)
         return ERR_OK;
-    struct frame_walk walk = { .reader = reader, .stream = stream, .next = after + 1, .left = max_bytes, .each = each, .user = user };
+    struct frame_walk walk = {
+        .reader = reader, .stream = stream, .next = after + 1, .left = max_bytes, .each = each, .user = user
+    };
     enum tail_where   where;
     enum err          err = walk_tail(&walk, &where);
     if (err || walk.stopped || where == TAIL_BEYOND)
@@ -321,9 +344,10 @@ enum err reader_frames(struct reader *reader, uint64_t stream, uint64_t after, s
     return walk_tail(&walk, &where);
 }
 
-/* The last frame of the segment that holds `seq`, or of the last one, for which keep() holds (the first one always does). */
-static enum err frame_in_segment(struct reader *reader, uint64_t stream, uint64_t seq, uint64_t wf_at_most, struct frame *ret,
-                                 bool *ret_found)
+/* Of the segment that holds `seq`, or of the last one before it: the last frame with wf_before <=
+ * wf_at_most, or its first. */
+static enum err frame_in_segment(struct reader *reader, uint64_t stream, uint64_t seq, uint64_t wf_at_most,
+                                 struct frame *ret, bool *ret_found)
 {
     struct cached *cached;
     enum err       err = reader_use(reader, SPAN(SQL_SEGMENT_AT), &cached);
@@ -356,7 +380,8 @@ enum err reader_head(struct reader *reader, uint64_t stream, uint64_t *ret_head,
     struct tail_entry entry;
     bool              found = tail_index_last(&reader->store->tail, reader->view, stream, &entry);
     if (found) {
-        last = (struct frame){ stream, entry.first_seq, entry.n, entry.base_ms, entry.wf_before, entry.epoch, SPAN_NONE };
+        last =
+            (struct frame){ stream, entry.first_seq, entry.n, entry.base_ms, entry.wf_before, entry.epoch, SPAN_NONE };
     } else {
         enum err err = frame_in_segment(reader, stream, INT64_MAX, UINT64_MAX, &last, &found);
         if (err)

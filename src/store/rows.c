@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* rows.c - the descriptions of the tables, made from the lists in rows.h, and what a list cannot say: secondary indexes, and
- * whether rows live in the tree of their key.
+/* rows.c - the descriptions of the tables, made from the lists in rows.h, and what a list cannot say: secondary
+ * indexes, and whether rows live in the tree of their key.
  *
- * Clustered are tables with small rows whose key sits at the right edge (time-ordered ids) or is all one ever asks for. Rows
- * with bodies are kept in order of arrival: inside an index tree a row above a quarter of a page spills into overflow pages,
- * and each change of a row rewrites it there. */
+ * Clustered are tables with small rows whose key sits at the right edge (time-ordered ids) or is all one ever asks for.
+ * Rows with bodies are kept in order of arrival: inside an index tree a row above a quarter of a page spills into
+ * overflow pages, and each change of a row rewrites it there. */
 #include "store/rows.h"
 
 #define COLUMN(kind, name) { #name, COL_##kind, offsetof(ROW, name) },
@@ -60,6 +60,22 @@ static const struct column idem_columns[] = { IDEM_COLUMNS(COLUMN) };
 #define ROW struct timer_row
 static const struct column timer_columns[] = { TIMER_COLUMNS(COLUMN) };
 #undef ROW
+#define ROW struct stream_row
+static const struct column stream_columns[] = { STREAM_COLUMNS(COLUMN) };
+#undef ROW
+#define ROW struct producer_row
+static const struct column producer_columns[] = { PRODUCER_COLUMNS(COLUMN) };
+#undef ROW
+#define ROW struct purge_row
+static const struct column purge_columns[] = { PURGE_COLUMNS(COLUMN) };
+#undef ROW
+
+#define ROW struct audit_row
+static const struct column audit_columns[] = { AUDIT_COLUMNS(COLUMN) };
+#undef ROW
+#define ROW struct failure_row
+static const struct column failure_columns[] = { FAILURE_COLUMNS(COLUMN) };
+#undef ROW
 
 static const char *const no_indexes[] = { NULL };
 static const char *const workspace_indexes[] = {
@@ -89,6 +105,7 @@ static const char *const run_indexes[] = {
     "CREATE INDEX IF NOT EXISTS run_by_status ON run (status, workspace, id)",
     "CREATE INDEX IF NOT EXISTS run_by_thread ON run (thread, id)",
     "CREATE INDEX IF NOT EXISTS run_by_agent ON run (agent, id)",
+    "CREATE INDEX IF NOT EXISTS run_by_replayed ON run (replayed_from) WHERE replayed_from IS NOT NULL",
     NULL,
 };
 static const char *const wait_indexes[] = {
@@ -101,6 +118,18 @@ static const char *const idem_indexes[] = {
     NULL,
 };
 
+static const char *const stream_indexes[] = {
+    "CREATE INDEX IF NOT EXISTS stream_by_name ON stream (workspace, name)",
+    "CREATE INDEX IF NOT EXISTS stream_by_due ON stream (expiring, due_ms)",
+    NULL,
+};
+
+static const char *const failure_indexes[] = {
+    "CREATE INDEX IF NOT EXISTS failure_by_run ON failure (run, id)",
+    NULL,
+};
+
+#define audit_indexes    no_indexes
 #define meta_indexes     no_indexes
 #define node_indexes     no_indexes
 #define tenant_indexes   no_indexes
@@ -110,12 +139,15 @@ static const char *const idem_indexes[] = {
 #define snapshot_indexes no_indexes
 #define blob_indexes     no_indexes
 #define timer_indexes    no_indexes
+#define producer_indexes no_indexes
+#define purge_indexes    no_indexes
 
-/* Rows with bodies: inputs and outputs, values, prompts, definitions, states. Measured for run, written at each event by 64
- * appenders: 1.2 times the events/s of the clustered table at 400 bytes of input and output, 1.2 to 1.4 times at 2,200. */
+/* Rows with bodies: inputs and outputs, values, prompts, definitions, states. Measured for run, written at each event
+ * by 64 appenders: 1.2 times the events/s of the clustered table at 400 bytes of input and output, 1.2 to 1.4 times at
+ * 2,200. */
 #define IN_ORDER_OF_ARRIVAL(id)                                                                             \
     ((id) == TABLE_run || (id) == TABLE_thread || (id) == TABLE_wait || (id) == TABLE_bundle || (id) == TABLE_plan || \
-     (id) == TABLE_snapshot || (id) == TABLE_blob)
+     (id) == TABLE_snapshot || (id) == TABLE_blob || (id) == TABLE_failure)
 
 #define TABLE_ENTRY(table, COLUMNS, key_count)      \
     [TABLE_##table] = {                             \

@@ -67,16 +67,41 @@ struct table {
 #define SNAPSHOT_COLUMNS(X) X(UUID, attempt) X(I64, seq) X(HASH, digest) X(BYTES, body)
 #define BLOB_COLUMNS(X) X(HASH, hash) X(BYTES, body)
 /* key: SHA-256 of (workspace, scope, key) (model.md 2.2) */
-#define IDEM_COLUMNS(X) X(HASH, key) X(HASH, fingerprint) X(UUID, target) X(BYTES, answer) X(I64, expires_ms)
+#define IDEM_COLUMNS(X) X(HASH, key) X(UUID, workspace) X(HASH, fingerprint) X(UUID, target) X(BYTES, answer) X(I64, expires_ms)
+/* A free stream (streams.md 15): what was asked for when it was made (ttl_s -1, expires_ms 0: not), what is in force (a fork
+ * inherits), last access as it was persisted, and due_ms for the sweeper while `expiring`. closer: the producer whose append
+ * closed it. last_order: Stream-Seq. fork_of: number of the stream it was forked from, behind fork_seq. deleted: its name is
+ * kept for its forks. Its tail is the head of its frames. */
+#define STREAM_COLUMNS(X)                                                                                                      \
+    X(I64, number) X(UUID, workspace) X(BYTES, name) X(BYTES, media) X(I64, ttl_s) X(I64, expires_ms) X(I64, window_s)             \
+    X(I64, until_ms) X(I64, access_ms) X(I64, expiring) X(I64, due_ms) X(I64, closed) X(BYTES, closer) X(I64, closer_epoch)         \
+    X(I64, closer_seq) X(BYTES, last_order) X(I64, fork_of) X(I64, fork_seq) X(BYTES, fork_name) X(I64, fork_sub) X(I64, forks)     \
+    X(I64, deleted) X(I64, created_ms)
+#define PRODUCER_COLUMNS(X) X(I64, stream) X(BYTES, id) X(I64, epoch) X(I64, last_seq)
+/* streams that nobody can name any more and whose frames and producers are still there */
+#define PURGE_COLUMNS(X) X(I64, stream) X(I64, since_ms)
 /* due times of runs that left memory */
 #define TIMER_COLUMNS(X) X(I64, due_ms) X(UUID, workspace) X(UUID, run)
+
+/* one row per change over an API, written with the change; never changed. request: the request's id. data: a JSON object or NULL */
+#define AUDIT_COLUMNS(X)                                                                                                       \
+    X(UUID, workspace) X(UUID, id) X(UUID, tenant) X(I64, at_ms) X(UUID, actor) X(BYTES, action) X(BYTES, kind) X(UUID, resource)  \
+    X(BYTES, request) X(BYTES, data)
+/* what went wrong (agent-runs.md 3.7): scope 0 the run's attempt, 1 a node, contained. op: of the node execution, 0 none. status:
+ * 0 open, 1 retried; the other words follow from the run */
+#define FAILURE_COLUMNS(X)                                                                                                     \
+    X(UUID, workspace) X(UUID, id) X(UUID, run) X(UUID, attempt) X(I64, attempt_no) X(UUID, thread) X(UUID, agent) X(I64, scope)   \
+    X(I64, op) X(I64, status) X(BYTES, node) X(BYTES, capability_ref) X(BYTES, capability_version) \
+    X(BYTES, execution_binding) X(BYTES, code) X(BYTES, category) X(BYTES, source) X(BYTES, summary) X(BYTES, provider_code)        \
+    X(BYTES, error) X(I64, retryable) X(I64, checkpoint_seq) X(I64, failed_ms)
 
 #define TABLES(X)                                                                                                              \
     X(meta, META_COLUMNS, 1) X(node, NODE_COLUMNS, 1) X(tenant, TENANT_COLUMNS, 1) X(workspace, WORKSPACE_COLUMNS, 1)             \
     X(credential, CREDENTIAL_COLUMNS, 1) X(agent, AGENT_COLUMNS, 1) X(bundle, BUNDLE_COLUMNS, 1) X(version, VERSION_COLUMNS, 1)   \
     X(plan, PLAN_COLUMNS, 1) X(thread, THREAD_COLUMNS, 2) X(run, RUN_COLUMNS, 2) X(attempt, ATTEMPT_COLUMNS, 2)                   \
     X(wait, WAIT_COLUMNS, 1) X(snapshot, SNAPSHOT_COLUMNS, 2) X(blob, BLOB_COLUMNS, 1) X(idem, IDEM_COLUMNS, 1)                   \
-    X(timer, TIMER_COLUMNS, 3)
+    X(timer, TIMER_COLUMNS, 3) X(stream, STREAM_COLUMNS, 1) X(producer, PRODUCER_COLUMNS, 2) X(purge, PURGE_COLUMNS, 1)  \
+    X(audit, AUDIT_COLUMNS, 2) X(failure, FAILURE_COLUMNS, 2)
 
 #define ROW_MEMBER_I64(name)   int64_t name;
 #define ROW_MEMBER_BYTES(name) struct span name;

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* schema.c - makes the tables, refuses those of a later release, and raises this node's epoch; all in one transaction. */
+/* schema.c - makes the tables, refuses those of a later release, and raises this node's epoch: one transaction. */
 #include "store/inner.h"
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { SCHEMA_VERSION = 1 };
+/* 2: tables stream, producer, purge, audit, failure. An older database gets the tables that it lacks. */
+enum { SCHEMA_VERSION = 2 };
 
 static enum err run_text(struct store *store, struct buf *sql, struct error *error)
 {
@@ -35,8 +36,8 @@ static enum err create_all(struct store *store, struct error *error)
     return err;
 }
 
-static enum err bind_columns(struct store *store, struct db_stmt *stmt, enum table_id id, unsigned count, const void *row,
-                             struct error *error)
+static enum err bind_columns(struct store *store, struct db_stmt *stmt, enum table_id id, unsigned count,
+                             const void *row, struct error *error)
 {
     for (unsigned i = 0; i < count; i++)
         if (sql_bind(store->driver, stmt, i + 1, &tables[id].columns[i], i < tables[id].keys, row))
@@ -45,7 +46,8 @@ static enum err bind_columns(struct store *store, struct db_stmt *stmt, enum tab
 }
 
 /* A row by its key, at start, on the writer's connection. *ret_found is false when there is none. */
-static enum err read_row(struct store *store, enum table_id id, void *row, struct arena *arena, bool *ret_found, struct error *error)
+enum err schema_read_row(struct store *store, enum table_id id, void *row, struct arena *arena, bool *ret_found,
+                         struct error *error)
 {
     const struct db_driver *driver = store->driver;
     CLEANUP(buf_done) struct buf sql = { 0 };
@@ -63,11 +65,11 @@ static enum err read_row(struct store *store, enum table_id id, void *row, struc
     return err;
 }
 
-static enum err put_row(struct store *store, enum table_id id, const void *row, struct error *error)
+enum err schema_write_row(struct store *store, enum table_id id, enum sql_write how, const void *row, struct error *error)
 {
     const struct db_driver *driver = store->driver;
     CLEANUP(buf_done) struct buf sql = { 0 };
-    sql_write(id, SQL_PUT, &sql);
+    sql_write(id, how, &sql);
     buf_byte(&sql, '\0');
     struct db_stmt *stmt = NULL;
     bool            found;
@@ -93,11 +95,11 @@ static bool parse_version(struct span text, unsigned *ret)
     return text.n > 0;
 }
 
-static enum err check_version(struct store *store, struct arena *arena, bool *ret_new, struct error *error)
+static enum err check_version(struct store *store, struct arena *arena, bool *ret_old, struct error *error)
 {
     struct meta_row meta = { .name = SPAN("schema") };
     bool            found;
-    enum err        err = read_row(store, TABLE_meta, &meta, arena, &found, error);
+    enum err        err = schema_read_row(store, TABLE_meta, &meta, arena, &found, error);
     if (err)
         return err;
     unsigned version = 0;
@@ -107,7 +109,7 @@ static enum err check_version(struct store *store, struct arena *arena, bool *re
         return error_set(error, ERR_STORAGE, "store",
                          "the database was written by a later release (schema %u, this one knows %d): use that release",
                          version, SCHEMA_VERSION);
-    *ret_new = !found;
+    *ret_old = version < SCHEMA_VERSION; /* or there is none yet */
     return ERR_OK;
 }
 
@@ -116,36 +118,20 @@ static enum err write_version(struct store *store, struct error *error)
     char text[16];
     snprintf(text, sizeof text, "%d", SCHEMA_VERSION);
     struct meta_row meta = { .name = SPAN("schema"), .value = span_of(text) };
-    return put_row(store, TABLE_meta, &meta, error);
-}
-
-static enum err raise_epoch(struct store *store, struct arena *arena, struct error *error)
-{
-    struct node_row node = { .id = span_of(store->config.node) };
-    bool            found;
-    enum err        err = read_row(store, TABLE_node, &node, arena, &found, error);
-    if (err)
-        return err;
-    if (!found)
-        node = (struct node_row){ .id = span_of(store->config.node) };
-    node.epoch++;
-    err = put_row(store, TABLE_node, &node, error);
-    if (!err)
-        store->epoch = (uint64_t)node.epoch;
-    return err;
+    return schema_write_row(store, TABLE_meta, SQL_PUT, &meta, error);
 }
 
 static enum err in_transaction(struct store *store, struct arena *arena, struct error *error)
 {
-    bool     is_new = false;
+    bool     old = false;
     enum err err = create_table(store, TABLE_meta, error);
     if (!err)
-        err = check_version(store, arena, &is_new, error);
-    if (!err && is_new)
+        err = check_version(store, arena, &old, error);
+    if (!err && old)
         err = create_all(store, error);
-    if (!err && is_new)
+    if (!err && old)
         err = write_version(store, error);
-    return err ? err : raise_epoch(store, arena, error);
+    return err ? err : lease_take(store, arena, error);
 }
 
 enum err schema_prepare(struct store *store, struct error *error)

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* segment.c - packs frames into the body of a segment row, and reads them back.
  *
- * One frame is: n, base_ms, wf_before, epoch, length (varints; all but n and length are differences to the frame before, the
- * first one's to the row's own columns, hence zero), then the frame's bytes as they came. The stream and the seq are not
- * repeated: seqs are dense. */
+ * One frame is: n, base_ms, wf_before, epoch, length (varints; all but n and length are differences to the frame
+ * before, the first one's to the row's own columns, hence zero), then the frame's bytes as they came. The stream and
+ * the seq are not repeated: seqs are dense. */
 #include "store/segment.h"
 
 static uint64_t zigzag(int64_t v)
@@ -66,7 +66,8 @@ bool segment_next(struct segment_reader *reader)
     reader->at.wf_before += bytes_varint(bytes);
     reader->at.epoch += (uint64_t)unzigzag(bytes_varint(bytes));
     uint64_t length = bytes_varint(bytes);
-    if (length > (uint64_t)(bytes->end - bytes->p) || n == 0 || n > UINT32_MAX || n > reader->end_seq - reader->next_seq)
+    if (length > (uint64_t)(bytes->end - bytes->p) || n == 0 || n > UINT32_MAX ||
+        n > reader->end_seq - reader->next_seq)
         bytes->bad = true;
     if (bytes->bad)
         return false;

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* segment.h - (inner) the bytes of a settled segment: frames packed behind each other (docs/reference/storage-format.md). */
+/* segment.h - (inner) the bytes of a settled segment: frames packed behind each other
+ * (docs/reference/storage-format.md). */
 #pragma once
 #include "store/store.h"
 
-enum { SEGMENT_BYTES = 128 * 1024 }; /* a body is not begun another frame beyond this; a larger frame is alone in its segment */
+/* A body that a frame would make larger than this is not given it; a larger frame is alone in its segment. */
+enum { SEGMENT_BYTES = 128 * 1024 };
 
 /* What goes into the columns of the row, and where the next frame of the body counts from. */
 struct segment {
@@ -20,8 +22,8 @@ bool segment_fits(const struct segment *segment, const struct frame *frame);
 /* The frame must follow the last one. */
 void segment_add(struct segment *segment, const struct frame *frame);
 
-/* Reads a body back, frame by frame. `row` carries the columns: stream, first_seq, n (events of all frames), base_ms, wf_before,
- * epoch and body. */
+/* Reads a body back, frame by frame. `row` carries the columns: stream, first_seq, n (events of all frames), base_ms,
+ * wf_before, epoch and body. */
 struct segment_reader {
     struct reader_bytes bytes;
     struct frame        at;       /* the frame read last; its body points into the row's body */

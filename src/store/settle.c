@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* settle.c - moves frames from the tail, where they lie in order of arrival, into segments, where they lie by stream.
  *
- * When. Streams that closed, or have enough unsettled events or bytes, wait in a queue; so does, after settle_hold_ms, whoever
- * owns the oldest unsettled frame, because rows of the tail can only be deleted up to there. While no mail comes the queue
- * is worked off in small transactions. While mail comes it waits, until the tail has an eighth of its bound; from there on
- * each commit earns settling a credit for the bytes that it added, the more the longer the tail is, so that commits stay
- * alike and the tail finds its length. From a half on streams that are not due are settled as well, the oldest first. Streams are
- * taken in the order of their numbers within a commit: neighbours in the index share pages.
+ * When. Streams that closed, or have enough unsettled events or bytes, wait in a queue; so does, after settle_hold_ms,
+ * whoever owns the oldest unsettled frame, because rows of the tail can only be deleted up to there. While no mail
+ * comes the queue is worked off in small transactions. While mail comes it waits, until the tail has an eighth of its
+ * bound; from there on each commit earns settling a credit for the bytes that it added, the more the longer the tail
+ * is, so that commits stay alike and the tail finds its length. From a half on streams that are not due are settled as
+ * well, the oldest first. Streams are taken in the order of their numbers within a commit: neighbours in the index
+ * share pages.
  *
- * How. A segment row is inserted; rows of the tail whose frames all are in committed segments are deleted by a later commit,
- * some hundred at a time. Between the two a frame is in both places, with the same bytes (tail_index.h). */
+ * How. A segment row is inserted; rows of the tail whose frames all are in committed segments are deleted by a later
+ * commit, some hundred at a time. Between the two a frame is in both places, with the same bytes (tail_index.h). */
 #include "store/inner.h"
 #include <stdlib.h>
 
@@ -19,7 +20,7 @@ enum {
     IDLE_BYTES = 256 * 1024,      /* per transaction while no mail comes: mail that comes now waits for it */
     BUSY_BYTES_FULL = 128 * 1024, /* extra credit per commit once the tail is too long */
     IDLE_DELETES = 4096,
-    BUSY_DELETES = 256,           /* while there is mail: this many rows at once, and as many more as eight commits insert */
+    BUSY_DELETES = 256,           /* while there is mail: this many rows at once, and twice what a commit inserts */
     IDLE_MS = 2,                  /* no mail for so long: idle */
     DUE_FROM = 8,                 /* while there is mail: streams that are due settle from an eighth of the bound on, */
     HOLDERS_FROM = 2,             /* small ones only from a half: their segments would be short */
@@ -64,8 +65,8 @@ static uint32_t now_ms(const struct store *store)
     return (uint32_t)((store_now_us(store) - store->start_us) / 1000);
 }
 
-/* Whoever owns the oldest unsettled frames. `only_old`: for longer than settle_hold_ms. Streams on the due list are passed
- * over: their turn comes. What was seen is not looked at again until the search has reached its end once. */
+/* Whoever owns the oldest unsettled frames. `only_old`: for longer than settle_hold_ms. Streams on the due list are
+ * passed over: their turn comes. What was seen is not looked at again until the search has reached its end once. */
 static void pick_holders(struct store *store, bool only_old)
 {
     struct settle     *settle = &store->settle;
@@ -94,8 +95,10 @@ static enum err put_segment(struct store *store, uint64_t stream, const struct s
 {
     const struct db_driver *driver = store->driver;
     struct db_stmt         *stmt = store->writer.segment_insert;
-    const int64_t           numbers[] = { (int64_t)stream,        (int64_t)segment->first.first_seq, (int64_t)segment->events,
-                                          segment->first.base_ms, (int64_t)segment->first.wf_before, (int64_t)segment->first.epoch };
+    const int64_t numbers[] = {
+        (int64_t)stream,        (int64_t)segment->first.first_seq, (int64_t)segment->events,
+        segment->first.base_ms, (int64_t)segment->first.wf_before, (int64_t)segment->first.epoch
+    };
     enum err err = ERR_OK;
     for (unsigned i = 0; i < ARRAY_LEN(numbers) && !err; i++)
         err = driver->bind_i64(stmt, i + 1, numbers[i]);
@@ -126,7 +129,8 @@ static enum err body_from_tail(struct store *store, uint64_t pos, struct span *r
 }
 
 /* Entries that a segment already holds (the process ended between settling and deleting): they need no second one. */
-static enum err pass_over_settled(struct store *store, struct tail_stream *stream, uint32_t *ret_from, struct error *error)
+static enum err pass_over_settled(struct store *store, struct tail_stream *stream, uint32_t *ret_from,
+                                  struct error *error)
 {
     const struct db_driver *driver = store->driver;
     struct db_stmt         *stmt = store->writer.segment_place;
@@ -157,14 +161,16 @@ static enum err pack_entry(struct store *store, struct tail_stream *stream, stru
                            struct error *error)
 {
     const struct tail_entry *entry = &stream->entries[i];
-    struct frame frame = { stream->number, entry->first_seq, entry->n, entry->base_ms, entry->wf_before, entry->epoch, SPAN_NONE };
+    struct frame frame = { stream->number,   entry->first_seq, entry->n, entry->base_ms,
+                           entry->wf_before, entry->epoch,     SPAN_NONE };
     enum err     err = ERR_OK;
     if (stream->bodies_kept)
         frame.body = span_make(stream->bodies.p + packing->ram_at, entry->bytes);
     else
         err = body_from_tail(store, entry->pos, &frame.body, error);
     if (!err && frame.body.n != entry->bytes)
-        err = error_set(error, ERR_CORRUPT, NULL, "position %llu of the tail has changed", (unsigned long long)entry->pos);
+        err = error_set(error, ERR_CORRUPT, NULL, "position %llu of the tail has changed",
+                        (unsigned long long)entry->pos);
     if (!err && !segment_fits(&packing->segment, &frame)) {
         err = put_segment(store, stream->number, &packing->segment, error);
         segment_begin(&packing->segment, &store->settle.body);
@@ -215,14 +221,15 @@ static enum err settle_picked(struct store *store, struct error *error)
 
 /* ---- deleting ---- */
 
-/* Each DELETE dirties some pages whatever its size (the end of the free list, the tree's left edge), so that one of a few hundred
- * rows now and then costs less than a few rows per commit. */
+/* Each DELETE dirties some pages whatever its size (the end of the free list, the tree's left edge), so that one of a
+ * few hundred rows now and then costs less than a few rows per commit. */
 static enum err delete_rows(struct store *store, enum settle_mode mode, size_t inserted, struct error *error)
 {
     struct tail_index *tail = &store->tail;
     uint64_t           rows = tail->floor - tail->deleted_through;
-    uint64_t           step = mode == SETTLE_IDLE ? IDLE_DELETES : BUSY_DELETES + 8 * inserted;
-    if (rows == 0 || (mode == SETTLE_BUSY && rows < step))
+    uint64_t           step = mode == SETTLE_IDLE ? IDLE_DELETES : BUSY_DELETES + 2 * inserted;
+    bool               may_wait = mode == SETTLE_BUSY && tail->bytes < store->config.tail_bytes / 2;
+    if (rows == 0 || (may_wait && rows < step))
         return ERR_OK;
     uint64_t        to = tail->deleted_through + (rows < step ? rows : step);
     struct db_stmt **stmt = &store->writer.tail_delete;
@@ -241,8 +248,8 @@ static enum err delete_rows(struct store *store, enum settle_mode mode, size_t i
 
 /* ---- how much ---- */
 
-/* What a commit earns: nothing below `from`, then more the nearer the tail is to its bound. What was not spent is not saved,
- * so that a late queue does not make one long commit. */
+/* What a commit earns: nothing below `from`, then more the nearer the tail is to its bound. What was not spent is not
+ * saved, so that a late queue does not make one long commit. */
 static void earn(int64_t *credit, uint64_t from, uint64_t bound, uint64_t now, size_t inserted_bytes)
 {
     if (*credit > 0 || now <= from)
@@ -267,7 +274,8 @@ static void earn_credit(struct store *store, enum settle_mode mode, size_t inser
     earn(&settle->holder_credit, bound / HOLDERS_FROM, bound, now, inserted_bytes);
 }
 
-enum err settle_step(struct store *store, enum settle_mode mode, size_t inserted, size_t inserted_bytes, struct error *error)
+enum err settle_step(struct store *store, enum settle_mode mode, size_t inserted, size_t inserted_bytes,
+                     struct error *error)
 {
     struct settle *settle = &store->settle;
     settle->count = 0;

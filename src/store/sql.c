@@ -48,7 +48,8 @@ static void put_conflict(struct buf *out, const struct table *table, bool replac
     }
     BUF_LIT(out, ") DO UPDATE SET ");
     for (unsigned i = table->keys; i < table->count; i++)
-        buf_printf(out, "%s%s = excluded.%s", i > table->keys ? ", " : "", table->columns[i].name, table->columns[i].name);
+        buf_printf(out, "%s%s = excluded.%s", i > table->keys ? ", " : "", table->columns[i].name,
+                   table->columns[i].name);
 }
 
 void sql_write(enum table_id id, enum sql_write how, struct buf *out)
@@ -95,7 +96,11 @@ static unsigned put_conditions(struct buf *out, const struct query *query)
 {
     unsigned n = 0;
     for (unsigned i = 0; i < query->eq_count; i++, n++)
-        buf_printf(out, "%s%s = $%u", n ? " AND " : " WHERE ", sql_column(query->table, query->eq[i].column)->name, n + 1);
+        buf_printf(out, "%s%s = $%u", n ? " AND " : " WHERE ", sql_column(query->table, query->eq[i].column)->name,
+                   n + 1);
+    for (unsigned i = 0; i < query->cmp_count; i++, n++)
+        buf_printf(out, "%s%s %s $%u", n ? " AND " : " WHERE ", sql_column(query->table, query->cmp[i].column)->name,
+                   query->cmp[i].op, n + 1);
     if (!query->in_column)
         return n;
     buf_printf(out, "%s%s IN (", n ? " AND " : " WHERE ", sql_column(query->table, query->in_column)->name);
@@ -116,7 +121,8 @@ void sql_query(const struct query *query, bool count, struct buf *out)
     if (count)
         return;
     if (query->order_column)
-        buf_printf(out, " ORDER BY %s%s", sql_column(query->table, query->order_column)->name, query->descending ? " DESC" : "");
+        buf_printf(out, " ORDER BY %s%s", sql_column(query->table, query->order_column)->name,
+                   query->descending ? " DESC" : "");
     if (query->limit >= 0)
         buf_printf(out, " LIMIT $%u", ++n);
     if (query->offset > 0) {
@@ -136,10 +142,10 @@ void sql_create_frames(const struct db_driver *driver, struct buf *tail, struct 
         buf_printf(tail, "%s %s NOT NULL, ", names[i], driver->type_i64);
         buf_printf(segment, "%s %s NOT NULL, ", names[i], driver->type_i64);
     }
-    buf_printf(tail, "body %s NOT NULL)", driver->type_bytes);
-    /* Not clustered: settling many streams with few events each would dirty a page of bodies per stream; in order of arrival
-     * only the index does, and it is narrow. Measured (64 appenders, 300 bytes): 1.7 times the events/s with 50,000 cold
-     * streams, 1.2 times with 64 hot ones, and reading is as fast. */
+    buf_printf(tail, "body %s NOT NULL%s)", driver->type_bytes, driver->tail_unique);
+    /* Not clustered: settling many streams with few events each would dirty a page of bodies per stream; in order of
+     * arrival only the index does, and it is narrow. Measured (64 appenders, 300 bytes): 1.7 times the events/s with
+     * 50,000 cold streams, 1.2 times with 64 hot ones, and reading is as fast. */
     buf_printf(segment, "body %s NOT NULL, PRIMARY KEY (stream, first_seq))", driver->type_bytes);
 }
 
@@ -151,13 +157,14 @@ static struct span not_null(struct span s)
     return s.p ? s : SPAN("");
 }
 
-static enum err bind_uuid(const struct db_driver *driver, struct db_stmt *stmt, unsigned index, bool is_key, const struct uuid *id)
+static enum err bind_uuid(const struct db_driver *driver, struct db_stmt *stmt, unsigned index, bool is_key,
+                          const struct uuid *id)
 {
     return driver->bind_bytes(stmt, index, is_key || !uuid_is_nil(*id) ? uuid_span(id) : SPAN_NONE);
 }
 
-enum err sql_bind(const struct db_driver *driver, struct db_stmt *stmt, unsigned index, const struct column *column, bool is_key,
-                  const void *row)
+enum err sql_bind(const struct db_driver *driver, struct db_stmt *stmt, unsigned index, const struct column *column,
+                  bool is_key, const void *row)
 {
     const char *value = (const char *)row + column->offset;
     switch (column->kind) {
@@ -188,7 +195,8 @@ static enum err read_fixed(struct span stored, void *out, size_t size)
     return ERR_OK;
 }
 
-enum err sql_read(const struct db_driver *driver, struct db_stmt *stmt, enum table_id id, struct arena *arena, void *row)
+enum err sql_read(const struct db_driver *driver, struct db_stmt *stmt, enum table_id id, struct arena *arena,
+                  void *row)
 {
     const struct table *table = &tables[id];
     for (unsigned i = 0; i < table->count; i++) {

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* sql.h - (inner) statement texts made from the descriptions of the tables, and the way of a row into and out of a statement.
+/* sql.h - (inner) statement texts made from the descriptions of the tables, and the way of a row into and out of a
+ * statement.
  *
- * The dialect is what SQLite >= 3.40 and PostgreSQL share. Placeholders are $1, $2, … and appear in ascending order, because
- * SQLite numbers named placeholders by their first appearance. */
+ * The dialect is what SQLite >= 3.40 and PostgreSQL share. Placeholders are $1, $2, … and appear in ascending order,
+ * because SQLite numbers named placeholders by their first appearance. */
 #pragma once
 #include "store/store.h"
 
@@ -21,8 +22,8 @@ const struct column *sql_column(enum table_id id, const char *name);
 /* Binds one column of a row; `is_key`: an empty value is stored as empty, not as NULL. */
 enum err sql_bind(const struct db_driver *driver, struct db_stmt *stmt, unsigned index, const struct column *column, bool is_key,
                   const void *row);
-/* Fills all columns of `row` from the statement's current row. Bytes are copied into the arena. ERR_CORRUPT when an id or a
- * hash does not have its size. */
+/* Fills all columns of `row` from the statement's current row. Bytes are copied into the arena. ERR_CORRUPT when an id
+ * or a hash does not have its size. */
 enum err sql_read(const struct db_driver *driver, struct db_stmt *stmt, enum table_id id, struct arena *arena, void *row);
 
 /* ---- the two tables of frames ---- */
@@ -32,7 +33,8 @@ void sql_create_frames(const struct db_driver *driver, struct buf *tail, struct 
 #define SQL_TAIL_DELETE   "DELETE FROM tail WHERE pos <= $1"
 #define SQL_TAIL_BODY     "SELECT body FROM tail WHERE pos = $1"
 #define SQL_TAIL_RANGE    "SELECT (SELECT min(pos) FROM tail), (SELECT max(pos) FROM tail)"
-#define SQL_TAIL_SCAN     "SELECT pos, stream, first_seq, n, base_ms, wf_before, epoch, length(body) FROM tail ORDER BY pos"
+#define SQL_TAIL_SCAN                                                                                                        \
+    "SELECT pos, stream, first_seq, n, base_ms, wf_before, epoch, length(body) FROM tail WHERE pos > $1 ORDER BY pos LIMIT $2"
 #define SQL_SEGMENT_INSERT "INSERT INTO segment (" SQL_FRAME_COLUMNS ") VALUES ($1, $2, $3, $4, $5, $6, $7)"
 /* The segment that holds a seq, if any does: the last one that does not begin behind it. */
 #define SQL_SEGMENT_AT                                                                                                       \
@@ -41,6 +43,16 @@ void sql_create_frames(const struct db_driver *driver, struct buf *tail, struct 
 #define SQL_SEGMENT_PLACE                                                                                                    \
     "SELECT first_seq, n, wf_before FROM segment WHERE stream = $1 AND first_seq <= $2 ORDER BY first_seq DESC LIMIT 1"
 #define SQL_SEGMENTS_FROM                                                                                                    \
-    "SELECT first_seq, n, base_ms, wf_before, epoch, body FROM segment WHERE stream = $1 AND first_seq >= $2 ORDER BY first_seq"
+    "SELECT first_seq, n, base_ms, wf_before, epoch, body FROM segment WHERE stream = $1 AND first_seq >= $2 "              \
+    "ORDER BY first_seq LIMIT $3"
 #define SQL_SNAPSHOT_AT_MOST                                                                                                 \
     "SELECT attempt, seq, digest, body FROM snapshot WHERE attempt = $1 AND seq <= $2 ORDER BY seq DESC LIMIT 1"
+
+/* ---- the lease (lease.c) ---- */
+/* Locks the row, so that of two processes that open at once the second one waits and then sees what the first one wrote. */
+#define SQL_LEASE_RAISE "UPDATE node SET epoch = epoch + 1 WHERE id = $1"
+#define SQL_LEASE_OTHER "SELECT id, expires_ms FROM node WHERE id <> $1 AND expires_ms > $2 LIMIT 1"
+#define SQL_LEASE_LOOK  "SELECT epoch, expires_ms FROM node WHERE id = $1"
+/* The division is the guard: by zero, and the transaction fails, unless the row is as this process left it. */
+#define SQL_LEASE_RENEW \
+    "UPDATE node SET expires_ms = $1 / CASE WHEN epoch = $2 AND expires_ms = $3 THEN 1 ELSE 0 END WHERE id = $4"

@@ -57,8 +57,8 @@ void store_stats(const struct store *store, struct store_stats *ret)
     /* relaxed: numbers for people. */
     ret->queue_batches = atomic_load_explicit(&counters->queued, memory_order_relaxed);
     ret->checkpoints = atomic_load_explicit(&counters->checkpoints, memory_order_relaxed);
-    if (store->lock_fd >= 0) {
-        const char *folder = store->config.url + strlen("sqlite:");
+    if (store->driver->folder) {
+        const char *folder = store->driver->folder(store->config.url);
         ret->file_bytes = file_size(folder, "perdure.db") + file_size(folder, "perdure.db-wal");
     }
 }

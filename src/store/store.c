@@ -40,6 +40,12 @@ bool store_failed(const struct store *store)
     return atomic_load_explicit(&store->failed, memory_order_acquire);
 }
 
+bool store_away(const struct store *store)
+{
+    /* relaxed: a hint for people and load balancers. */
+    return atomic_load_explicit(&store->writer.away, memory_order_relaxed);
+}
+
 void store_failure(const struct store *store, struct error *ret)
 {
     struct store *writable = (struct store *)(uintptr_t)store;
@@ -80,6 +86,7 @@ static void take_config(struct store *store, const struct store_config *config)
     own->url = mem_dup(config->url, strlen(config->url));
     const char *node = config->node ? config->node : "local";
     own->node = mem_dup(node, strlen(node));
+    own->folder = config->folder ? mem_dup(config->folder, strlen(config->folder)) : NULL;
     if (!own->env)
         own->env = env_real();
     use_default(&own->settle_events, 256);
@@ -87,18 +94,49 @@ static void take_config(struct store *store, const struct store_config *config)
     use_default(&own->settle_hold_ms, 30000);
     use_default(&own->wal_pages, 4000);
     use_default(&own->wal_grow_pages, 6000);
+    use_default(&own->reconnect_ms, 30000);
     if (own->tail_bytes == 0)
         own->tail_bytes = 64 << 20;
 }
 
+static bool speaks(const struct db_driver *driver, const char *url)
+{
+    for (const char *const *scheme = driver->schemes; *scheme; scheme++)
+        if (strncmp(url, *scheme, strlen(*scheme)) == 0)
+            return true;
+    return false;
+}
+
 static enum err choose_driver(struct store *store, struct error *error)
 {
+    static const struct db_driver *const drivers[] = { &db_sqlite, &db_pg };
     store->driver = store->config.driver;
-    if (!store->driver && strncmp(store->config.url, "sqlite:", 7) == 0)
-        store->driver = &db_sqlite;
-    if (!store->driver)
-        return error_set(error, ERR_INVALID_PARAMETER, "store", "no storage driver for %s (want sqlite:FOLDER)", store->config.url);
+    for (size_t i = 0; i < ARRAY_LEN(drivers) && !store->driver; i++)
+        if (speaks(drivers[i], store->config.url))
+            store->driver = drivers[i];
+    /* The url is not repeated: it may be one with a password and a typing mistake. */
+    if (!store->driver || !speaks(store->driver, store->config.url))
+        return error_set(error, ERR_INVALID_PARAMETER, "store",
+                         "no storage driver for this url (want sqlite:FOLDER or postgres://USER@HOST:PORT/DB)");
     return ERR_OK;
+}
+
+static enum err take_folder(struct store *store, struct error *error)
+{
+    const struct db_driver *driver = store->driver;
+    const char *folder = driver->folder ? driver->folder(store->config.url) : store->config.folder;
+    enum err    err = folder_take(folder, &store->lock_fd, error);
+    if (!err && driver->shared)
+        err = folder_token(store->lock_fd, store->config.env, store->lease.token, error);
+    return err;
+}
+
+static void log_open(const struct store *store)
+{
+    CLEANUP(buf_done) struct buf shown = { 0 };
+    store->driver->describe(store->config.url, &shown);
+    log_line(store->config.log, LOG_INFO, "storage_open", "url=%.*s epoch=%llu tail_frames=%llu", SPAN_ARG(buf_view(&shown)),
+             (unsigned long long)store->epoch, (unsigned long long)store->counters.shown.tail_frames);
 }
 
 static void prepare_texts(struct store *store)
@@ -114,7 +152,8 @@ static void prepare_texts(struct store *store)
 static void init_parts(struct store *store)
 {
     /* Streams that settle when they are due find their bodies in RAM; what waits longer is read again. */
-    struct tail_limits limits = { store->config.settle_events, store->config.settle_bytes, store->config.tail_bytes / 2 };
+    struct tail_limits limits = { store->config.settle_events, store->config.settle_bytes,
+                                  store->config.tail_bytes / 2 };
     store->lock_fd = -1;
     store->start_us = store_now_us(store);
     pthread_mutex_init(&store->failure_lock, NULL);
@@ -131,7 +170,7 @@ static enum err start(struct store *store, struct error *error)
 {
     enum err err = choose_driver(store, error);
     if (!err)
-        err = folder_take(store->config.url, &store->lock_fd, error);
+        err = take_folder(store, error);
     if (!err)
         err = writer_open(store, error);
     if (!err)
@@ -143,8 +182,7 @@ static enum err start(struct store *store, struct error *error)
     if (err)
         return err;
     stats_publish(store);
-    log_line(store->config.log, LOG_INFO, "storage_open", "url=%s epoch=%llu tail_frames=%llu", store->config.url,
-             (unsigned long long)store->epoch, (unsigned long long)store->counters.shown.tail_frames);
+    log_open(store);
     return writer_start(store, error);
 }
 
@@ -162,8 +200,8 @@ enum err store_open(const struct store_config *config, struct store **ret, struc
     return ERR_OK;
 }
 
-/* The storage thread goes first: what it delivers may still be read. The writer's connection goes last, because it is the one
- * that leaves the log tidy. */
+/* The storage thread goes first: what it delivers may still be read. The writer's connection goes last, because it is
+ * the one that leaves the log tidy. */
 void store_close(struct store *store)
 {
     if (!store)
@@ -188,5 +226,6 @@ void store_close(struct store *store)
         free(store->get_sql[id]);
     free((char *)(uintptr_t)store->config.url);
     free((char *)(uintptr_t)store->config.node);
+    free((char *)(uintptr_t)store->config.folder);
     free(store);
 }

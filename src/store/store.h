@@ -24,7 +24,10 @@ struct batch;
 struct reader;
 
 struct store_config {
-    const char             *url;          /* "sqlite:DIR" (the folder is made, mode 0700; DIR/perdure.db) */
+    /* "sqlite:DIR" (DIR/perdure.db), or "postgres://USER@HOST:PORT/DB" as libpq takes it. */
+    const char             *url;
+    /* Made, mode 0700, and locked: one process at a time. NULL for SQLite, whose url names it. */
+    const char             *folder;
     const struct db_driver *driver;       /* NULL: by the url */
     const char             *node;         /* this node's name; NULL: "local" */
     struct env             *env;
@@ -40,15 +43,18 @@ struct store_config {
     uint64_t tail_bytes;        /* [64 MiB]   above it settling goes before new mail */
     uint32_t wal_pages;         /* [4000]     wakes the checkpoint thread */
     uint32_t wal_grow_pages;    /* [6000]     the WAL is grown once at start; tests use less */
+    uint32_t reconnect_ms;      /* [30000]    so long a transaction waits for a database that went away, then fail-stop */
 };
 
-/* Opens or creates, takes the lock on the folder (ERR_CONFLICT when another process has it), raises this node's epoch, loads
- * the tail index, starts the threads. */
+/* Opens or creates, takes the lock on the folder and on a server the node's lease (ERR_CONFLICT when another process has
+ * it), raises this node's epoch, loads the tail index, starts the threads. */
 enum err store_open(const struct store_config *config, struct store **ret, struct error *error);
 /* Commits what is queued, delivers it, stops the threads. Batches not yet finished by the owner must be finished before. */
 void     store_close(struct store *store); /* accepts NULL */
 uint64_t store_epoch(const struct store *store);
 bool     store_failed(const struct store *store); /* fail-stop has happened; any thread */
+/* The database cannot be reached, and the store is trying; nothing is acknowledged meanwhile. Any thread. */
+bool     store_away(const struct store *store);
 /* After store_failed: why. Any thread. */
 void     store_failure(const struct store *store, struct error *ret);
 
@@ -57,7 +63,8 @@ struct store_stats { /* plain snapshots, any thread */
     uint64_t wal_pages, tail_frames, tail_bytes, queue_batches;
     uint64_t commit_us_last, commit_us_max, commit_us_sum;
     uint64_t commit_us_hist[24]; /* [i]: commits of < 2^i microseconds */
-    uint64_t file_bytes;
+    uint64_t file_bytes; /* 0 where the database is not a file of ours */
+    uint64_t retries;    /* transactions that were tried again: conflicts, lost connections */
 };
 void store_stats(const struct store *store, struct store_stats *ret);
 
@@ -106,6 +113,8 @@ struct query {
     enum table_id table;
     struct { const char *column; int64_t i64; struct span bytes; struct uuid uuid; } eq[4]; /* value by the column's kind */
     unsigned      eq_count;
+    struct { const char *column, *op; int64_t i64; struct uuid uuid; } cmp[2]; /* op: "<", "<=", ">", ">="; I64 and UUID columns */
+    unsigned      cmp_count;
     const char   *in_column;      /* I64 column, or NULL */
     int64_t       in[16];
     unsigned      in_count;

@@ -78,8 +78,8 @@ static void entries_reserve(struct tail_stream *stream)
     stream->entries = mem_grow(stream->entries, stream->cap * sizeof *stream->entries);
 }
 
-static struct tail_stream *add_entry(struct tail_index *index, uint64_t number, const struct tail_entry *entry, uint32_t now_ms,
-                                     bool bound_known)
+static struct tail_stream *add_entry(struct tail_index *index, uint64_t number, const struct tail_entry *entry,
+                                     uint32_t now_ms, bool bound_known)
 {
     assert(entry->pos == index->next_pos && entry->bytes <= INT32_MAX);
     if (index->next_pos - index->oldest == index->cap)
@@ -135,7 +135,8 @@ void tail_index_make_due(struct tail_index *index, struct tail_stream *stream)
     }
 }
 
-/* One that closed while it was on the list of the full ones stays there. Nothing else settles a stream that is on a list. */
+/* One that closed while it was on the list of the full ones stays there. Nothing else settles a stream that is on a
+ * list. */
 struct tail_stream *tail_index_take_due(struct tail_index *index)
 {
     struct tail_stream *stream = due_pop(&index->closed);
@@ -150,7 +151,8 @@ struct tail_stream *tail_index_take_due(struct tail_index *index)
 
 static bool can_follow(const struct tail_index *index, const struct tail_entry *entry, uint64_t number)
 {
-    if (entry->pos != index->next_pos || number == 0 || entry->first_seq == 0 || entry->n == 0 || entry->bytes > INT32_MAX)
+    if (entry->pos != index->next_pos || number == 0 || entry->first_seq == 0 || entry->n == 0 ||
+        entry->bytes > INT32_MAX)
         return false;
     const struct tail_stream *stream = u64_map_get(&index->streams, number);
     const struct tail_entry  *last = stream ? &stream->entries[stream->end - 1] : NULL;

@@ -1,23 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* tail_index.h - (inner) where each stream's frames lie in the table `tail`: an index in RAM, because one on disk would dirty a
- * page per stream and commit (hotpath.md 1).
+/* tail_index.h - (inner) where each stream's frames lie in the table `tail`: an index in RAM, because one on disk would
+ * dirty a page per stream and commit (hotpath.md 1).
  *
- * Who does what. The storage thread adds entries, marks them settled and takes them out; readers of any thread look entries
- * up. `lock` guards the map of streams, their entries and the list of guards. The rest belongs to the storage thread.
+ * Who does what. The storage thread adds entries, marks them settled and takes them out; readers of any thread look
+ * entries up. `lock` guards the map of streams, their entries and the list of guards. The rest belongs to the storage
+ * thread.
  *
  * Why a reader's snapshot and this index always agree, although the index runs ahead of every snapshot:
  *
  *   1. Positions are given out in ascending order, rows of the tail are only ever deleted as a prefix (`pos <= x`), and
- *      committed in order. So the rows that a snapshot S holds are exactly the positions min(S)..max(S), the two numbers
- *      that a reader reads first. Entries outside are ignored: above max(S) lie frames committed after S (or never),
- *      below min(S) frames whose rows S has seen deleted.
- *   2. No row of S lacks its entry. Entries are added before the commit that makes their rows visible, so every row that S can
- *      see was added before S was pinned. Entries are taken out only up to `deleted_through`, a position that is moved after the
- *      commit that deleted those rows, and only as far as each active guard allows: a guard remembers the `deleted_through`
- *      that it saw, under the lock, before its snapshot was pinned. The deletion up to there was committed by then, hence S
- *      contains it, hence all rows of S lie above it, hence none of their entries is taken out before the guard leaves.
- *   3. What a stream lacks in min(S)..max(S) is in its segments in S: a frame's row is deleted only by a commit after the one
- *      that inserted its segment. A frame that is in both places has the same bytes in both.
+ *      transactions are committed in order. So the rows that a snapshot S holds are exactly the positions
+ *      min(S)..max(S), the two numbers that a reader reads first. Entries outside are ignored: above max(S) lie frames
+ *      committed after S (or never), below min(S) frames whose rows S has seen deleted.
+ *   2. No row of S lacks its entry. Entries are added before the commit that makes their rows visible, so every row that
+ *      S can see was added before S was pinned. Entries are taken out only up to `deleted_through`, a position that is
+ *      moved after the commit that deleted those rows, and only as far as each active guard allows: a guard remembers
+ *      the `deleted_through` that it saw, under the lock, before its snapshot was pinned. The deletion up to there was
+ *      committed by then, hence S contains it, hence all rows of S lie above it, hence none of their entries is taken
+ *      out before the guard leaves.
+ *   3. What a stream lacks in min(S)..max(S) is in its segments in S: a frame's row is deleted only by a commit after
+ *      the one that inserted its segment. A frame that is in both places has the same bytes in both.
  *
  * Readers are few and leave soon; what a long one costs is some RAM for entries, never a wrong answer. */
 #pragma once
@@ -94,8 +96,8 @@ void tail_index_init(struct tail_index *index, const struct tail_limits *limits)
 void tail_index_done(struct tail_index *index);
 
 /* ---- the storage thread ---- */
-/* At start, in order of position: a row that was found. The first one says where positions begin. False when the row cannot
- * stand there: a gap in the positions or in the stream. */
+/* At start, in order of position: a row that was found. The first one says where positions begin. False when the row
+ * cannot stand there: a gap in the positions or in the stream. */
 bool tail_index_found(struct tail_index *index, const struct tail_entry *entry, uint64_t stream);
 /* A transaction's frames, which got the positions from next_pos on. Before the commit. */
 struct tail_new {

@@ -1,14 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* writer.c - the storage thread: takes all its mail, writes it as one transaction with one sync, answers with one chain.
+/* writer.c - the storage thread: takes all its mail, writes it as one transaction with one sync, answers with one
+ * chain.
  *
- * There is no timer and no waiting for more: while one commit is on its way to the disk the next one gathers. When no mail
- * comes the thread settles, in small transactions of its own.
+ * There is no timer and no waiting for more: while one commit is on its way to the disk the next one gathers. When no
+ * mail comes the thread settles, in small transactions of its own.
  *
- * Fail-stop. The first trouble in a transaction, wherever it is, rolls back and ends writing for good: its batches and all
- * later ones come back with ERR_STORAGE. Nothing is tried again, because after a failed sync the page cache may answer with
- * bytes that are on no disk. The one exception is ERR_CONFLICT from a commit, by which a driver promises that nothing happened. */
+ * Fail-stop. The first trouble in a transaction, wherever it is, rolls back and ends writing for good: its batches and
+ * all later ones come back with ERR_STORAGE. Nothing is tried again, because after a failed sync the page cache may
+ * answer with bytes that are on no disk. The exceptions are a driver's ERR_CONFLICT, by which it promises that nothing
+ * happened, and its ERR_IO: the database is a server, and the connection to it is gone. Then the lease tells whether
+ * the transaction happened (lease.c); if it did not, it is tried again, for as long as the store's patience lasts. */
 #include "store/inner.h"
 #include <stdlib.h>
+#include <time.h>
 
 enum err writer_prepare(struct store *store, struct db_stmt **stmt, const char *sql, struct error *error)
 {
@@ -68,6 +72,8 @@ static enum err write_all(struct store *store, struct mail *chain, bool settle, 
     struct writer *writer = &store->writer;
     enum err       err = store->driver->begin(writer->db, true, error);
     writer->frame_count = writer->frame_bytes = 0;
+    if (!err)
+        err = lease_renew(store, error);
     for (struct mail *mail = chain; mail && !err; mail = mail->next)
         err = apply_batch(store, CONTAINER(mail, struct batch, job.mail), error);
     if (!err)
@@ -77,21 +83,77 @@ static enum err write_all(struct store *store, struct mail *chain, bool settle, 
     return err;
 }
 
+/* One try. `settle` only at the first one: what it packs is gone from RAM afterwards. *indexed: the index has the frames, and
+ * they keep their positions. */
+static enum err attempt(struct store *store, struct mail *chain, bool settle, bool *indexed, struct error *error)
+{
+    enum err err = write_all(store, chain, settle, error);
+    if (err)
+        return err;
+    /* Readers that see the commit must find its frames, so the index goes first (tail_index.h). */
+    if (!*indexed)
+        frames_index(store);
+    *indexed = true;
+    return store->driver->commit(store->writer.db, error);
+}
+
+static void set_away(struct store *store, bool away, const struct error *error)
+{
+    /* relaxed: see store_away. */
+    if (atomic_exchange_explicit(&store->writer.away, away, memory_order_relaxed) == away)
+        return;
+    if (away)
+        log_line(store->config.log, LOG_WARN, "storage_away", "reason=\"%s\"", error->message);
+    else
+        log_line(store->config.log, LOG_INFO, "storage_back", "retries=%llu",
+                 (unsigned long long)store->counters.now.retries);
+}
+
+static bool may_wait(const struct store *store, uint64_t since_us)
+{
+    enum { HURRY_MS = 1000 };
+    uint64_t most_ms = store->config.reconnect_ms;
+    if (atomic_load(&store->writer.hurry) && most_ms > HURRY_MS)
+        most_ms = HURRY_MS;
+    return store_now_us(store) - since_us < most_ms * 1000;
+}
+
+/* A try that was lost may have got there behind our back, before the one that takes its place: then this one is fenced. */
+static enum err first_or_again(struct store *store, struct mail *chain, bool first, bool *indexed, struct error *error)
+{
+    lease_prepare(store, first);
+    enum err err = attempt(store, chain, first, indexed, error);
+    return err == ERR_FENCED ? lease_outcome(store, error) : err;
+}
+
+/* What a lost or refused try leaves to do: find out what became of it, and do it again if it did not happen. */
+static enum err try_again(struct store *store, struct mail *chain, bool *indexed, enum err err, struct error *error)
+{
+    if (err == ERR_IO)
+        err = lease_outcome(store, error);
+    return err == ERR_CONFLICT ? first_or_again(store, chain, false, indexed, error) : err;
+}
+
+/* ERR_CONFLICT and ERR_IO come from drivers whose server may refuse a transaction or go away: see db.h. */
 static enum err commit(struct store *store, struct mail *chain, struct error *error)
 {
-    enum err err = write_all(store, chain, true, error);
-    if (!err) {
-        /* Readers that see the commit must find its frames, so the index goes first (tail_index.h). */
-        frames_index(store);
-        err = store->driver->commit(store->writer.db, error);
-    }
-    while (err == ERR_CONFLICT) {
+    enum { PAUSE_FIRST_MS = 1, PAUSE_MOST_MS = 250 };
+    uint64_t since_us = store_now_us(store);
+    bool     indexed = false;
+    enum err err = first_or_again(store, chain, true, &indexed, error);
+    for (unsigned pause_ms = PAUSE_FIRST_MS; err == ERR_CONFLICT || err == ERR_IO;) {
         store->driver->rollback(store->writer.db);
-        settle_undone(store);
-        err = write_all(store, chain, false, error);
-        if (!err)
-            err = store->driver->commit(store->writer.db, error);
+        store->counters.now.retries++;
+        set_away(store, err == ERR_IO, error);
+        if (!may_wait(store, since_us))
+            return err;
+        nanosleep(&(struct timespec){ .tv_nsec = pause_ms * 1000000L }, NULL);
+        pause_ms = pause_ms * 2 < PAUSE_MOST_MS ? pause_ms * 2 : PAUSE_MOST_MS;
+        err = try_again(store, chain, &indexed, err, error);
     }
+    set_away(store, false, error);
+    if (!err && !lease_first_try(store))
+        settle_undone(store);
     return err;
 }
 
@@ -123,6 +185,7 @@ static enum err transact(struct store *store, struct mail *chain)
         store_fail(store, &error);
         return ERR_STORAGE;
     }
+    lease_committed(store);
     settle_committed(store);
     count_work(store, chain, store_now_us(store) - start);
     return ERR_OK;
@@ -182,7 +245,10 @@ static int patience(const struct store *store)
 {
     if (store_failed(store))
         return -1;
-    return store->writer.growing ? 2 : settle_patience(store);
+    if (store->writer.growing)
+        return 2;
+    int settle = settle_patience(store), lease = lease_patience(store);
+    return settle < 0 || (lease >= 0 && lease < settle) ? lease : settle;
 }
 
 static void be_idle(struct store *store)
@@ -260,6 +326,7 @@ void writer_stop(struct store *store)
     struct writer *writer = &store->writer;
     if (!writer->started)
         return;
+    atomic_store(&writer->hurry, true);
     mailbox_post(&writer->box, &writer->stop);
     pthread_join(writer->thread, NULL);
     writer->started = false;
@@ -271,11 +338,13 @@ void writer_close(struct store *store)
     const struct db_driver *driver = store->driver;
     if (!writer->db)
         return;
+    lease_give_back(store);
     for (unsigned table = 0; table < TABLE_COUNT; table++)
         for (unsigned how = 0; how < SQL_WRITE_COUNT; how++)
             driver->finalize(writer->rows[table][how]);
-    struct db_stmt *const rest[] = { writer->tail_insert, writer->tail_delete, writer->tail_body, writer->segment_insert,
-                                     writer->segment_place };
+    struct db_stmt *const rest[] = { writer->tail_insert, writer->tail_delete, writer->tail_body,
+                                     writer->segment_insert, writer->segment_place, writer->lease_renew,
+                                     writer->lease_look };
     for (size_t i = 0; i < ARRAY_LEN(rest); i++)
         driver->finalize(rest[i]);
     driver->close(writer->db);

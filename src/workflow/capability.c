@@ -2,6 +2,7 @@
 /* capability.c - the capabilities every server has (agent-runs.md 9.1), model.chat, and core.value, which shapes
  * outputs. */
 #include "workflow/capability.h"
+#include "base/json_schema.h"
 
 /* ---- checking configs ---- */
 
@@ -469,6 +470,8 @@ static void human_check(struct check *c, struct jv config)
     bool fine = jv_is(schema, JSON_NONE) || jv_is(schema, JSON_NULL) || jv_is(schema, JSON_OBJECT);
     if (!fine)
         CHECK_ISSUE(c, "type", "must be an object or null");
+    else if (jv_is(schema, JSON_OBJECT) && !c->resolved)
+        json_schema_check(schema, c->at, c->issues); /* as it is written: a schema is never taken from the state */
     check_leave(c, before);
 }
 

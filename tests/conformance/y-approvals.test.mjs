@@ -83,6 +83,26 @@ suite('Y approvals', {}, (test) => {
         assert.equal((await api.ok(api.get(`/approvals/${approval.approval_id}`))).status, 'cancelled');
     });
 
+    test('6.5 schemas: what is unknown is refused with the bundle, an approval must fit, a rejection always may', async ({ api }) => {
+        const { agent_id: draft } = await api.ok(api.post('/agents', { name: unique('agent') }), 201);
+        const ask = (schema) => graph([node('gate', 'core.human', { prompt: 'OK?', schema })]);
+        const refused = invalid(await api.post(`/agents/${draft}/bundles`, { definition: ask({ type: 'object', properties: { a: { pattern: 'x' } } }) }));
+        assert.ok(refused.errors.some((e) => e.pointer === '/definition/nodes/0/config/schema/properties/a/pattern' && e.code === 'unsupported_keyword'),
+            JSON.stringify(refused.errors));
+        invalid(await api.post(`/agents/${draft}/bundles`, { definition: ask({ type: 'text' }) }), '/definition/nodes/0/config/schema/type');
+        const agent = await makeAgent(api, ask({ type: 'object', required: ['who'], properties: { who: { enum: ['me', 'you'] } } }));
+        for (const verb of ['approve', 'reject']) {
+            const run = await api.waiting((await api.create({ agent_id: agent })).run_id);
+            const [{ approval_id: id, schema }] = await pending(api, run);
+            assert.deepEqual(schema.required, ['who']);
+            invalid(await api.post(`/approvals/${id}/approve`, {}), '/input/who');
+            invalid(await api.post(`/approvals/${id}/approve`, { input: { who: 'them' } }), '/input/who');
+            assert.equal((await api.ok(api.get(`/approvals/${id}`))).status, 'pending');
+            await api.ok(api.post(`/approvals/${id}/${verb}`, verb === 'approve' ? { input: { who: 'me' } } : { reason: 'nobody' }), 200);
+            await api.until(run.run_id);
+        }
+    });
+
     test('2.3 deciding needs approvals:decide, reading runs:read', async ({ api, H }) => {
         const run = await api.waiting((await api.create({ agent_id: H })).run_id);
         const [approval] = await pending(api, run);

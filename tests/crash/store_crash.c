@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A process appends to many streams and is killed at a random moment, again and again, also while it settles: what it had
- * acknowledged is there afterwards, every stream is dense, and the rows agree with the streams. */
+/* A process appends to many streams and is killed at a random moment, again and again, also while it settles: what it
+ * had acknowledged is there afterwards, every stream is dense, and the rows agree with the streams. */
 #include "support/store_fixture.h"
 #include <setjmp.h>
 #include <stdarg.h>

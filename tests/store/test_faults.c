@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The n-th call to the database fails, for every n until the workload gets through: no acknowledged batch is lost, none is there
- * by half, and the store has stopped and says so. Also in the nasty way: the call reports an error and yet it happened. */
+/* The n-th call to the database fails, for every n until the workload gets through: no acknowledged batch is lost, none
+ * is there by half, and the store has stopped and says so. Also in the nasty way: the call reports an error and yet it
+ * happened. */
 #include "support/store_fixture.h"
 #include <setjmp.h>
 #include <stdarg.h>
@@ -132,23 +133,30 @@ static void check_what_is_there(struct work *work)
     }
 }
 
-/* One run. Returns whether the fault came. */
-static bool run_once(enum db_fault_kind kind, bool only_commits, unsigned long nth)
+static bool is_cut(enum db_fault_kind kind)
 {
-    struct db_fault *fault = db_fault_new(&db_sqlite);
+    return kind == DB_FAULT_CUT || kind == DB_FAULT_CUT_AFTER;
+}
+
+/* One run. Returns whether the fault came. A connection that is cut is made again, and nothing else is seen of it. */
+static bool run_once(const struct db_driver *base, enum db_fault_kind kind, bool only_commits, unsigned long nth)
+{
+    struct db_fault *fault = db_fault_new(base);
     struct work      work = { 0 };
-    fixture_init(&work.fixture, db_fault_driver(fault));
+    fixture_init_on(&work.fixture, base, db_fault_driver(fault));
     for (unsigned k = 0; k < BATCHES; k++)
         work.results[k] = ERR_COUNT;
     fixture_must_open(&work.fixture);
     db_fault_arm(fault, kind, only_commits, nth);
     do_work(&work);
     bool fired = db_fault_fired(fault);
-    assert_int_equal(store_failed(work.fixture.store), fired);
-    if (fired)
+    bool stops = fired && !is_cut(kind);
+    assert_int_equal(store_failed(work.fixture.store), stops);
+    assert_false(store_away(work.fixture.store));
+    if (stops)
         assert_stopped(&work);
     fixture_close(&work.fixture);
-    for (unsigned k = 0; k < BATCHES && !fired; k++)
+    for (unsigned k = 0; k < BATCHES && !stops; k++)
         assert_int_equal(work.results[k], ERR_OK);
     check_what_is_there(&work);
     fixture_done(&work.fixture);
@@ -156,41 +164,63 @@ static bool run_once(enum db_fault_kind kind, bool only_commits, unsigned long n
     return fired;
 }
 
-static void run_all(enum db_fault_kind kind, bool only_commits)
+/* *state: the driver. */
+static void run_all(void **state, enum db_fault_kind kind, bool only_commits)
 {
-    unsigned long nth = 0;
-    while (run_once(kind, only_commits, nth))
+    const struct db_driver *base = *state;
+    unsigned long           nth = 0;
+    if (!fixture_has(base))
+        skip(); /* ./dev test starts a server */
+    while (run_once(base, kind, only_commits, nth))
         nth++;
     assert_true(nth >= 4); /* else this tested nothing */
 }
 
 static void no_failing_call_loses_what_was_acknowledged(void **state)
 {
-    run_all(DB_FAULT_FAILS, false);
+    run_all(state, DB_FAULT_FAILS, false);
 }
 
 static void no_call_that_happened_after_all_does_harm(void **state)
 {
-    run_all(DB_FAULT_HAPPENED, false);
+    run_all(state, DB_FAULT_HAPPENED, false);
 }
 
 static void a_commit_that_fails_stops_the_store(void **state)
 {
-    run_all(DB_FAULT_FAILS, true);
+    run_all(state, DB_FAULT_FAILS, true);
 }
 
 static void a_commit_that_failed_and_happened_is_whole(void **state)
 {
-    run_all(DB_FAULT_HAPPENED, true);
+    run_all(state, DB_FAULT_HAPPENED, true);
+}
+
+static void a_connection_cut_before_any_call_is_made_again(void **state)
+{
+    run_all(state, DB_FAULT_CUT, false);
+}
+
+static void a_connection_cut_after_any_call_is_made_again(void **state)
+{
+    run_all(state, DB_FAULT_CUT_AFTER, false);
+}
+
+static void a_commit_whose_answer_is_lost_happens_once(void **state)
+{
+    run_all(state, DB_FAULT_CUT_AFTER, true);
 }
 
 static void opening_fails_cleanly_wherever_it_fails(void **state)
 {
+    const struct db_driver *base = *state;
+    if (!fixture_has(base))
+        skip();
     for (unsigned long nth = 0;; nth++) {
-        struct db_fault *fault = db_fault_new(&db_sqlite);
+        struct db_fault *fault = db_fault_new(base);
         struct fixture   fixture;
         struct error     error = { 0 };
-        fixture_init(&fixture, db_fault_driver(fault));
+        fixture_init_on(&fixture, base, db_fault_driver(fault));
         db_fault_arm(fault, nth % 2 ? DB_FAULT_HAPPENED : DB_FAULT_FAILS, false, nth / 2);
         enum err err = fixture_open(&fixture, &error);
         bool     fired = db_fault_fired(fault);
@@ -245,15 +275,25 @@ static void a_full_disk_stops_the_store_and_loses_nothing(void **state)
     fixture_done(&fixture);
 }
 
+#define ON(base, name) { #name " (" #base ")", name, NULL, NULL, (void *)(uintptr_t)&db_##base }
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(no_failing_call_loses_what_was_acknowledged),
-        cmocka_unit_test(no_call_that_happened_after_all_does_harm),
-        cmocka_unit_test(a_commit_that_fails_stops_the_store),
-        cmocka_unit_test(a_commit_that_failed_and_happened_is_whole),
+        ON(sqlite, no_failing_call_loses_what_was_acknowledged),
+        ON(sqlite, no_call_that_happened_after_all_does_harm),
+        ON(sqlite, a_commit_that_fails_stops_the_store),
+        ON(sqlite, a_commit_that_failed_and_happened_is_whole),
+        ON(sqlite, opening_fails_cleanly_wherever_it_fails),
         cmocka_unit_test(a_full_disk_stops_the_store_and_loses_nothing),
-        cmocka_unit_test(opening_fails_cleanly_wherever_it_fails),
+        ON(pg, no_failing_call_loses_what_was_acknowledged),
+        ON(pg, no_call_that_happened_after_all_does_harm),
+        ON(pg, a_commit_that_fails_stops_the_store),
+        ON(pg, a_commit_that_failed_and_happened_is_whole),
+        ON(pg, opening_fails_cleanly_wherever_it_fails),
+        ON(pg, a_connection_cut_before_any_call_is_made_again),
+        ON(pg, a_connection_cut_after_any_call_is_made_again),
+        ON(pg, a_commit_whose_answer_is_lost_happens_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The body of a segment: the example of docs/reference/storage-format.md, there and back for all that a frame can be, and bytes
- * that are damaged. */
+/* The body of a segment: the example of docs/reference/storage-format.md, there and back for all that a frame can be,
+ * and bytes that are damaged. */
 #include "base/mem.h"
 #include "store/segment.h"
 #include <setjmp.h>

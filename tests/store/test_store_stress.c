@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Readers read while the writer appends, settles and deletes with tiny limits. In every snapshot every stream is 1..head without
- * a gap or a repeat, head is never below what was delivered before the snapshot began, and the row that was written in the same
- * batch as the last frame says the same head. Also run under TSan. */
+/* Readers read while the writer appends, settles and deletes with tiny limits. In every snapshot every stream is
+ * 1..head without a gap or a repeat, head is never below what was delivered before the snapshot began, and the row that
+ * was written in the same batch as the last frame says the same head. Also run under TSan. */
 #include "support/store_fixture.h"
 #include <setjmp.h>
 #include <stdarg.h>

@@ -60,15 +60,80 @@ static void deliver(void *user, struct mail *chain)
     mailbox_post_chain(&((struct fixture *)user)->box, chain);
 }
 
+static char *joined(const char *a, const char *b, const char *c)
+{
+    struct buf text = { 0 };
+    buf_printf(&text, "%s%s%s%c", a, b, c, '\0');
+    return text.p;
+}
+
+static const char *pg_url(void)
+{
+    const char *url = getenv("PERDURE_TEST_PG");
+    return url && *url ? url : NULL;
+}
+
+bool fixture_has(const struct db_driver *base)
+{
+    return base != &db_pg || pg_url();
+}
+
+static void exec_at(const struct db_driver *base, const char *url, const char *sql)
+{
+    struct db   *db = NULL;
+    struct error error = { 0 };
+    if (base->open(base, url, DB_WRITER, &db, &error) || base->exec(db, sql, &error)) {
+        fprintf(stderr, "%s: %s\n", sql, error.message);
+        abort();
+    }
+    base->close(db);
+}
+
+void fixture_exec(struct fixture *fixture, const char *sql)
+{
+    exec_at(fixture->base, fixture->url, sql);
+}
+
+/* A schema of its own: tests run side by side. */
+static char *pg_schema_new(struct fixture *fixture)
+{
+    unsigned char id[6];
+    struct buf    name = { 0 }, sql = { 0 };
+    env_real()->random(env_real(), id, sizeof id);
+    BUF_LIT(&name, "test_");
+    buf_hex(&name, id, sizeof id);
+    buf_byte(&name, '\0');
+    buf_printf(&sql, "CREATE SCHEMA %s%c", name.p, '\0');
+    exec_at(&db_pg, pg_url(), sql.p);
+    buf_done(&sql);
+    fixture->schema = name.p;
+    return joined(pg_url(), strchr(pg_url(), '?') ? "&options=-csearch_path%3D" : "?options=-csearch_path%3D", name.p);
+}
+
+static void pg_schema_remove(struct fixture *fixture)
+{
+    CLEANUP(buf_done) struct buf sql = { 0 };
+    if (!fixture->schema)
+        return;
+    buf_printf(&sql, "DROP SCHEMA %s CASCADE%c", fixture->schema, '\0');
+    fixture_exec(fixture, sql.p);
+    free(fixture->schema);
+}
+
 void fixture_init(struct fixture *fixture, const struct db_driver *driver)
 {
-    *fixture = (struct fixture){ .folder = temp_folder_new() };
-    CLEANUP(buf_done) struct buf url = { 0 };
-    buf_printf(&url, "sqlite:%s/data%c", fixture->folder, '\0');
-    fixture->url = mem_dup(url.p, strlen(url.p));
+    fixture_init_on(fixture, &db_sqlite, driver);
+}
+
+void fixture_init_on(struct fixture *fixture, const struct db_driver *base, const struct db_driver *driver)
+{
+    *fixture = (struct fixture){ .base = base, .folder = temp_folder_new() };
+    fixture->data = joined(fixture->folder, "/data", "");
+    fixture->url = base == &db_pg ? pg_schema_new(fixture) : joined("sqlite:", fixture->data, "");
     mailbox_init(&fixture->box, false);
     fixture->config = (struct store_config){
         .url = fixture->url,
+        .folder = fixture->data,
         .driver = driver,
         .env = env_real(),
         .deliver = deliver,
@@ -109,8 +174,10 @@ void fixture_done(struct fixture *fixture)
 {
     fixture_close(fixture);
     mailbox_done(&fixture->box);
+    pg_schema_remove(fixture);
     temp_folder_remove(fixture->folder);
     free(fixture->url);
+    free(fixture->data);
     *fixture = (struct fixture){ 0 };
 }
 

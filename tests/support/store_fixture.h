@@ -8,7 +8,10 @@ char *temp_folder_new(void);
 void  temp_folder_remove(char *path); /* with everything in it; frees path; accepts NULL */
 
 struct fixture {
+    const struct db_driver *base;  /* db_sqlite or db_pg */
     char               *folder, *url;
+    char               *data;     /* the store's data folder, inside `folder` */
+    char               *schema;   /* on PostgreSQL: the tables live in a schema of their own */
     struct store_config config;
     struct store       *store;
     struct mailbox      box;      /* the owner's */
@@ -17,10 +20,15 @@ struct fixture {
 };
 /* Tiny limits, so that settling and checkpoints happen in tests. driver may be NULL. Does not open the store. */
 void     fixture_init(struct fixture *fixture, const struct db_driver *driver);
+/* The same on a driver of one's choice. For db_pg the environment's PERDURE_TEST_PG is the url of a server. */
+void     fixture_init_on(struct fixture *fixture, const struct db_driver *base, const struct db_driver *driver);
+bool     fixture_has(const struct db_driver *base); /* db_pg: whether there is a server */
+/* On a connection of its own, in the store's database. What fails ends the test program. */
+void     fixture_exec(struct fixture *fixture, const char *sql);
 enum err fixture_open(struct fixture *fixture, struct error *error);
 void     fixture_must_open(struct fixture *fixture);
 void     fixture_close(struct fixture *fixture);  /* waits, closes the store; the folder stays */
-void     fixture_done(struct fixture *fixture);   /* closes what is open and removes the folder */
+void     fixture_done(struct fixture *fixture);   /* closes what is open and removes the folder, or the schema */
 
 void     fixture_submit(struct fixture *fixture, struct batch *batch);
 void     fixture_read(struct fixture *fixture, struct read_job *job);

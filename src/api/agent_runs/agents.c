@@ -195,8 +195,9 @@ void agents_create(struct call *call)
                              .created_ms = now, .updated_ms = now };
     struct agent *agent = catalog_put_agent(call->api->engine, &row);
     render_agent(&call->w, &agent->row);
+    call_audit_text(call, "agent.create", "agent", row.id, "name", row.name);
     if (idem.used)
-        idem_put(call->api->engine, idem.key, idem.fingerprint, row.id, buf_view(&call->out));
+        idem_put(call->api->engine, call->workspace, idem.key, idem.fingerprint, row.id, buf_view(&call->out));
     char id[UUID_TEXT];
     uuid_format(row.id, id);
     call_header(call, "Location: /v1/api/agents/%.*s", UUID_TEXT, id);
@@ -270,7 +271,7 @@ void agents_get(struct call *call)
 }
 
 /* RFC 7396 for an object of two levels: metadata members that are null go away. */
-static struct span merged(struct call *call, struct span old, struct jv patch)
+struct span merged(struct call *call, struct span old, struct jv patch)
 {
     struct buf text = { 0 };
     struct jw  w = jw_on(&text);
@@ -330,6 +331,7 @@ void agents_patch(struct call *call)
     row.revision++;
     row.updated_ms = engine_now_ms(call->api->engine);
     render_agent(&call->w, &catalog_put_agent(call->api->engine, &row)->row);
+    call_audit(call, call->workspace, "agent.update", "agent", row.id, SPAN_NONE);
     call_send_committed(call, 200);
 }
 
@@ -343,6 +345,7 @@ void agents_archive(struct call *call)
         row.archived_ms = row.updated_ms = engine_now_ms(call->api->engine);
         row.revision++;
         catalog_put_agent(call->api->engine, &row);
+        call_audit(call, call->workspace, "agent.archive", "agent", row.id, SPAN_NONE);
     }
     call_send_committed(call, 204);
 }
@@ -391,6 +394,7 @@ void bundles_create(struct call *call)
     uuid_format(agent->row.id, agent_id);
     uuid_format(row.id, id);
     call_header(call, "Location: /v1/api/agents/%.*s/bundles/%.*s", UUID_TEXT, agent_id, UUID_TEXT, id);
+    call_audit(call, call->workspace, "bundle.create", "bundle", row.id, SPAN_NONE);
     call_send_committed(call, 201);
 }
 
@@ -460,6 +464,7 @@ void bundles_patch(struct call *call)
     row.revision++;
     row.updated_ms = engine_now_ms(call->api->engine);
     render_bundle(&call->w, &catalog_put_bundle(call->api->engine, &row)->row);
+    call_audit(call, call->workspace, "bundle.update", "bundle", row.id, SPAN_NONE);
     call_send_committed(call, 200);
 }
 
@@ -481,7 +486,7 @@ static int64_t next_version_no(struct call *call, struct agent *agent)
     return ++agent->versions;
 }
 
-static void make_live(struct call *call, struct agent *agent, const struct bundle *bundle, int64_t version_no)
+static void make_live(struct call *call, struct agent *agent, const struct bundle *bundle, int64_t version_no, const char *action)
 {
     struct agent_row row = agent->row;
     row.live_bundle = bundle->row.id;
@@ -489,6 +494,7 @@ static void make_live(struct call *call, struct agent *agent, const struct bundl
     row.live_version_no = version_no;
     row.revision++;
     row.updated_ms = engine_now_ms(call->api->engine);
+    call_audit(call, call->workspace, action, "bundle", bundle->row.id, SPAN_NONE);
     catalog_put_agent(call->api->engine, &row);
 }
 
@@ -525,7 +531,7 @@ void bundles_publish(struct call *call)
     }
     struct version_row version = { 0 };
     if (!uuid_is_nil(bundle->row.version) && find_version(call, bundle->row.version, &version)) {
-        make_live(call, agent, bundle, version.version_no); /* published before: the same version, live again */
+        make_live(call, agent, bundle, version.version_no, "bundle.publish"); /* published before: the same version, live again */
         render_version(&call->w, &version);
         call_send_committed(call, 200);
         return;
@@ -538,7 +544,7 @@ void bundles_publish(struct call *call)
     row.version = version.id;
     row.updated_ms = version.published_ms;
     bundle = catalog_put_bundle(call->api->engine, &row);
-    make_live(call, agent, bundle, version.version_no);
+    make_live(call, agent, bundle, version.version_no, "bundle.publish");
     render_version(&call->w, &version);
     call_send_committed(call, 200);
 }
@@ -577,7 +583,7 @@ void versions_activate(struct call *call)
         call_fail(call, ERR_BUNDLE_NOT_FOUND, "", "the version's bundle is gone");
         return;
     }
-    make_live(call, agent, bundle, version.version_no);
+    make_live(call, agent, bundle, version.version_no, "bundle.activate");
     render_version(&call->w, &version);
     call_send_committed(call, 200);
 }

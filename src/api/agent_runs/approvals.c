@@ -131,6 +131,8 @@ static void decide(struct call *call, struct span input, bool reject)
         return;
     }
     render_approval(&call->w, &wait);
+    struct span reason = reject ? jv_string(jv_get(call->body, "reason"), &call->arena) : SPAN_NONE;
+    call_audit_text(call, reject ? "approval.reject" : "approval.approve", "approval", wait.id, "reason", reason);
     call_send_committed(call, 200);
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* events.c - the ledger of an attempt, polled and streamed (agent-runs.md 5). */
 #include "api/agent_runs/routes.h"
-#include <stdlib.h>
+#include "api/sink.h"
 
 enum { POLL_DEFAULT = 100, POLL_MAX = 1000 };
 
@@ -120,79 +120,6 @@ void events_poll(struct call *call)
 
 /* ---- streaming ---- */
 
-/* The connection of a follower, and its place in the list of its credential's open streams. */
-struct stream_sink {
-    struct http_conn   *conn;
-    struct follower    *follower;
-    struct credential  *cred;
-    struct stream_sink *prev, *next;
-    struct api         *api;
-};
-
-static void sink_free(struct stream_sink *sink)
-{
-    if (sink->prev)
-        sink->prev->next = sink->next;
-    else
-        sink->cred->sinks = sink->next;
-    if (sink->next)
-        sink->next->prev = sink->prev;
-    sink->cred->streams--;
-    sink->api->streams--;
-    auth_unref(sink->cred);
-    free(sink);
-}
-
-static ssize_t sink_write(void *user, const struct iovec *iov, int count)
-{
-    struct stream_sink *sink = user;
-    ssize_t             n = http_stream_write(sink->conn, iov, count);
-    if (n < 0)
-        sink_free(sink); /* the follower frees itself */
-    return n;
-}
-
-static void sink_end(void *user)
-{
-    struct stream_sink *sink = user;
-    struct http_conn   *conn = sink->conn;
-    sink_free(sink);
-    http_stream_end(conn);
-}
-
-static void sink_abort(void *user)
-{
-    struct stream_sink *sink = user;
-    struct http_conn   *conn = sink->conn;
-    sink_free(sink);
-    http_stream_abort(conn);
-}
-
-static void conn_writable(void *user)
-{
-    struct stream_sink *sink = user;
-    follower_writable(sink->follower);
-}
-
-static void conn_closed(void *user)
-{
-    struct stream_sink *sink = user;
-    struct follower    *follower = sink->follower;
-    sink_free(sink);
-    follower_gone(follower);
-}
-
-static const struct sink_ops        sink_ops = { .write = sink_write, .end = sink_end, .abort = sink_abort };
-static const struct http_stream_ops conn_ops = { .writable = conn_writable, .closed = conn_closed };
-
-void credential_end_streams(struct credential *cred)
-{
-    for (struct stream_sink *sink = cred->sinks, *next; sink; sink = next) {
-        next = sink->next;
-        follower_expire(sink->follower);
-    }
-}
-
 /* The cursor rule (5.3): Last-Event-ID wins when it is present, even when it is 0. */
 static bool read_cursor(struct call *call, uint64_t *cursor)
 {
@@ -219,41 +146,16 @@ static bool accepts_sse(struct call *call)
     return false;
 }
 
-static bool stream_allowed(struct call *call)
-{
-    uint32_t max = call->api->config.max_streams;
-    if (!max || call->cred->streams < max)
-        return true;
-    call_header(call, "Retry-After: 1");
-    call_fail(call, ERR_TOO_MANY_STREAMS, "", "the token has %u open streams", max);
-    return false;
-}
-
 static void begin_stream(struct call *call, const struct attempt_place *place, uint64_t cursor)
 {
     struct attempt_ref *ref = mem_alloc(sizeof *ref);
     *ref = attempt_ref_make(place->run, place->attempt, place->root_operation, place->parent_operation);
-    struct stream_sink *sink = mem_alloc(sizeof *sink);
-    sink->api = call->api;
-    sink->cred = call->cred;
-    auth_ref(sink->cred);
-    sink->next = sink->cred->sinks;
-    if (sink->next)
-        sink->next->prev = sink;
-    sink->cred->sinks = sink;
-    sink->cred->streams++;
-    call->api->streams++;
-    sink->follower = follower_new(place->stream, &agent_runs_sse, ref, cursor, sink->cred->row.expires_ms);
-    buf_printf(&call->headers, "X-Request-Id: %s\r\nContent-Type: text/event-stream; charset=utf-8\r\n"
-                               "Cache-Control: no-cache, no-transform\r\nX-Accel-Buffering: no\r\n", call->request_id);
+    struct follower *follower = follower_new(place->stream, &agent_runs_sse, ref, cursor, call->cred->row.expires_ms);
+    BUF_LIT(&call->headers, "Content-Type: text/event-stream; charset=utf-8\r\nCache-Control: no-cache, no-transform\r\n"
+                            "X-Accel-Buffering: no\r\n");
     if (call->api->config.cors_origin)
         buf_printf(&call->headers, "Access-Control-Allow-Origin: %s\r\n", call->api->config.cors_origin);
-    struct http_request *req = TAKE(call->req);
-    req->user = NULL;
-    sink->conn = http_stream_begin(req, 200, buf_view(&call->headers), true, &conn_ops, sink);
-    call->api->by_status[2]++;
-    follower_start(sink->follower, &sink_ops, sink);
-    call_free(call);
+    sink_begin(call, follower, NULL, NULL);
 }
 
 void events_stream(struct call *call)
@@ -262,16 +164,8 @@ void events_stream(struct call *call)
     uint64_t             cursor;
     struct attempt_place place;
     struct error         error = { 0 };
-    if (!read_place(call, &run, &attempt, &cursor) || !read_cursor(call, &cursor) || !accepts_sse(call) || !stream_allowed(call))
+    if (!read_place(call, &run, &attempt, &cursor) || !read_cursor(call, &cursor) || !accepts_sse(call) || !sink_allowed(call))
         return;
-    if (!call->req->chunked_ok) {
-        call_fail(call, ERR_BAD_REQUEST, "", "a stream needs HTTP/1.1");
-        return;
-    }
-    if (engine_draining(call->api->engine)) {
-        call_fail(call, ERR_DRAINING, "", "the server is shutting down");
-        return;
-    }
     if (attempt_open(call->api->engine, call->workspace, run, attempt, &place, &error)) {
         call_error(call, &error);
         return;

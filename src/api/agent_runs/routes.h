@@ -12,6 +12,9 @@ void runs_get(struct call *call);
 void runs_list(struct call *call);
 void runs_cancel(struct call *call);
 void runs_resume(struct call *call);
+void runs_rerun(struct call *call);
+/* Its 1-based place among the pending runs of its thread; 0 when it is not pending. */
+int64_t queue_position(struct reader *reader, const struct run_row *row);
 /* The committed head of a run that goes on; a row's own is as old as its last transition. */
 void fill_latest(struct reader *reader, struct run_row *row);
 
@@ -20,6 +23,8 @@ void events_poll(struct call *call);
 void events_stream(struct call *call);
 
 /* agents.c */
+/* RFC 7396, in the call's arena. */
+struct span merged(struct call *call, struct span old, struct jv patch);
 void agents_create(struct call *call);
 void agents_list(struct call *call);
 void agents_get(struct call *call);
@@ -37,6 +42,25 @@ void versions_activate(struct call *call);
 void threads_create(struct call *call);
 void threads_list(struct call *call);
 void threads_get(struct call *call);
+void threads_patch(struct call *call);
+void threads_delete(struct call *call);
+
+/* attempts.c: the attempts of a run, oldest first; the last one is as far as it is committed. ERR_OK, or what reading gave. */
+struct attempt_span {
+    struct uuid  id;
+    int64_t      no, started_ms, completed_ms;
+    uint64_t     stream, last_seq;
+    enum run_status status;
+    struct span  error;
+};
+enum err attempts_read(struct reader *reader, const struct run_row *row, struct arena *arena, struct attempt_span **ret,
+                       size_t *ret_count);
+
+/* checkpoints.c */
+void checkpoints_index(struct call *call);
+void checkpoints_get(struct call *call);
+void threads_history(struct call *call);
+void threads_checkpoints(struct call *call);
 
 /* approvals.c */
 void approvals_list(struct call *call);
@@ -44,5 +68,11 @@ void approvals_get(struct call *call);
 void approvals_approve(struct call *call);
 void approvals_reject(struct call *call);
 
-/* list.c: an offset list (AR 2.4) of the rows of a query; known false: empty. */
-void call_list(struct call *call, const struct query *query, struct page page, bool known, bool (*each)(void *user, const void *row));
+/* failures.c */
+void failures_list(struct call *call);
+void failures_get(struct call *call);
+void runs_retry(struct call *call);
+void render_failure(struct jw *w, struct reader *reader, const struct failure_row *row); /* a RunFailureRetentionItem */
+
+/* inspection.c */
+void runs_inspection(struct call *call);

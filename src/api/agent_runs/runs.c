@@ -79,6 +79,28 @@ static void location(struct call *call, struct uuid run)
     call_header(call, "Location: /v1/api/runs/%.*s", UUID_TEXT, id);
 }
 
+static void keep_created(struct call *call, const struct idem_use *idem, const struct run_row *row)
+{
+    struct buf answer = { 0 };
+    struct jw  w = jw_on(&answer);
+    jw_obj(&w);
+    put_created(&w, row);
+    jw_end(&w);
+    idem_put(call->api->engine, call->workspace, idem->key, idem->fingerprint, row->id, buf_view(&answer));
+    buf_done(&answer);
+}
+
+static void send_created(struct call *call, const struct run_row *row)
+{
+    location(call, row->id);
+    jw_obj(&call->w);
+    put_created(&call->w, row);
+    jw_key(&call->w, "reused");
+    jw_bool(&call->w, false);
+    jw_end(&call->w);
+    call_send_committed(call, 201);
+}
+
 /* Idempotency first, then the run and its key in one commit. False: the answer was given (also for a repeat, unless the
  * caller wants to go on with it). */
 static bool create_once(struct call *call, enum run_source source, struct idem_use *idem, struct run_row *ret_row)
@@ -106,15 +128,9 @@ static bool create_once(struct call *call, enum run_source source, struct idem_u
         call_error(call, &error);
         return false;
     }
-    if (idem->used) {
-        struct buf answer = { 0 };
-        struct jw  w = jw_on(&answer);
-        jw_obj(&w);
-        put_created(&w, ret_row);
-        jw_end(&w);
-        idem_put(call->api->engine, idem->key, idem->fingerprint, ret_row->id, buf_view(&answer));
-        buf_done(&answer);
-    }
+    call_audit(call, call->workspace, "run.create", "run", ret_row->id, SPAN_NONE);
+    if (idem->used)
+        keep_created(call, idem, ret_row);
     return true;
 }
 
@@ -128,13 +144,56 @@ void runs_create(struct call *call)
         call_send_reused(call, idem.hit.answer);
         return;
     }
-    location(call, row.id);
-    jw_obj(&call->w);
-    put_created(&call->w, &row);
-    jw_key(&call->w, "reused");
-    jw_bool(&call->w, false);
-    jw_end(&call->w);
-    call_send_committed(call, 201);
+    send_created(call, &row);
+}
+
+/* ---- rerun: the original request once more, on a thread of its own (6.7) ---- */
+
+static enum err rerun_spec(struct call *call, struct uuid id, struct run_spec *spec, struct error *error)
+{
+    struct run_row source = { 0 };
+    enum err       e = run_row_get(call->api->engine, call->workspace, id, &call->arena, &source);
+    if (e)
+        return error_set(error, e == ERR_RUN_NOT_FOUND ? e : ERR_STORAGE, "", "no such run in this workspace");
+    *spec = (struct run_spec){ .tenant = source.tenant, .workspace = source.workspace, .agent = source.agent, .input = source.input,
+                               .source = SOURCE_RERUN, .rerun_of = id };
+    if (source.pinned)
+        spec->bundle = source.bundle;
+    return ERR_OK;
+}
+
+void runs_rerun(struct call *call)
+{
+    struct uuid     id;
+    struct run_spec spec;
+    struct run_row  row;
+    struct error    error = { 0 };
+    struct idem_use idem = { .used = false };
+    struct span     key = SPAN_NONE;
+    bool            known = call_path_uuid(call, 0, &id);
+    enum err        e = known ? engine_ready(call->api->engine, &error)
+                              : error_set(&error, ERR_RUN_NOT_FOUND, "", "no such run in this workspace");
+    if (!e)
+        e = call_idem_key(call, &key, &error);
+    struct span scope = arena_printf(&call->arena, "ar.rerun.%.*s", SPAN_ARG(call->params[0]));
+    if (!e)
+        e = call_idem(call, scope.p, key, key.p ? call_canonical(call, call->body) : SPAN_NONE, &idem, &error);
+    if (!e && idem.found) {
+        call_send_reused(call, idem.hit.answer);
+        return;
+    }
+    if (!e)
+        e = rerun_spec(call, id, &spec, &error);
+    if (!e)
+        e = run_create(call->api->engine, &spec, &row, &error);
+    if (e) {
+        call_error(call, &error);
+        return;
+    }
+    call_audit(call, call->workspace, "run.rerun", "run", row.id, SPAN_NONE);
+    if (idem.used)
+        keep_created(call, &idem, &row);
+    send_created(call, &row);
 }
 
 /* ---- wait ---- */
@@ -399,9 +458,10 @@ static void make_items(struct call *call, struct batch_item *items, size_t count
             enum err e = run_create(engine, &item->spec, &item->row, &error); /* was checked: nothing can be in its way */
             assert(!e);
             created++;
+            call_audit(call, call->workspace, "run.create", "run", item->row.id, SPAN_NONE);
             item->idem.hit.answer = created_json(call, &item->row);
             if (item->idem.used)
-                idem_put(engine, item->idem.key, item->idem.fingerprint, item->row.id, item->idem.hit.answer);
+                idem_put(engine, call->workspace, item->idem.key, item->idem.fingerprint, item->row.id, item->idem.hit.answer);
         }
         put_item(&call->w, i, item->idem.hit.answer, fresh ? &item->row : NULL, &call->arena);
     }
@@ -446,6 +506,31 @@ void runs_batch(struct call *call)
 
 /* ---- get, list ---- */
 
+int64_t queue_position(struct reader *reader, const struct run_row *row)
+{
+    struct query query = { .table = TABLE_run, .eq_count = 2, .cmp_count = 1 };
+    int64_t      place = 0;
+    if (row->status != RUN_PENDING)
+        return 0;
+    query.eq[0].column = "thread";
+    query.eq[0].uuid = row->thread;
+    query.eq[1].column = "status";
+    query.eq[1].i64 = RUN_PENDING;
+    query.cmp[0].column = "id";
+    query.cmp[0].op = "<=";
+    query.cmp[0].uuid = row->id;
+    return reader_count(reader, &query, &place) ? 0 : place;
+}
+
+static void put_position(struct call *call, const struct run_row *row)
+{
+    int64_t position = queue_position(call->reader, row);
+    if (!position)
+        return;
+    jw_key(&call->w, "queue_position");
+    jw_i64(&call->w, position);
+}
+
 void runs_get(struct call *call)
 {
     struct run_row row = { .workspace = call->workspace };
@@ -459,6 +544,7 @@ void runs_get(struct call *call)
     fill_latest(call->reader, &row);
     jw_obj(&call->w);
     render_run(&call->w, &row, 0);
+    put_position(call, &row);
     jw_end(&call->w);
     call_send(call, 200);
 }
@@ -508,6 +594,7 @@ static bool list_run(void *user, const void *row)
     fill_latest(call->reader, &run);
     jw_obj(&call->w);
     render_run(&call->w, &run, RENDER_LIST);
+    put_position(call, &run);
     jw_end(&call->w);
     call->shown++;
     return true;
@@ -570,6 +657,8 @@ void runs_cancel(struct call *call)
     jw_key(&call->w, "completed_at");
     jw_time(&call->w, row.completed_ms);
     jw_end(&call->w);
+    if (!already)
+        call_audit_text(call, "run.cancel", "run", row.id, "reason", reason);
     call_send_committed(call, 200);
 }
 
@@ -600,7 +689,8 @@ void runs_resume(struct call *call)
     struct buf  actor = { 0 };
     const char *by = call_actor(call, &actor);
     if (!e)
-        e = run_resume(call->api->engine, call->workspace, id, minified(call, input), checkpoint, span_of(by), &row, &error);
+        e = run_resume(call->api->engine, call->workspace, id, minified(call, input), checkpoint, span_of(by), &row,
+                       &call->issues, &error);
     buf_done(&actor);
     if (e == ERR_INVALID_RUN_STATE)
         call_extra_str(call, "current_status", span_of(run_status_ar((enum run_status)row.status, (unsigned)row.mask)));
@@ -611,7 +701,8 @@ void runs_resume(struct call *call)
     jw_obj(&call->w);
     render_run(&call->w, &row, 0);
     jw_end(&call->w);
+    call_audit(call, call->workspace, "run.resume", "run", id, SPAN_NONE);
     if (idem.used)
-        idem_put(call->api->engine, idem.key, idem.fingerprint, id, buf_view(&call->out));
+        idem_put(call->api->engine, call->workspace, idem.key, idem.fingerprint, id, buf_view(&call->out));
     call_send_committed(call, 200);
 }

@@ -74,8 +74,9 @@ void threads_create(struct call *call)
     thread_create(call->api->engine, call->tenant, call->workspace, has_metadata ? minified(call, metadata) : SPAN_NONE,
                   has_values ? minified(call, values) : SPAN_NONE, &row);
     render_thread(&call->w, NULL, &row);
+    call_audit(call, call->workspace, "thread.create", "thread", row.id, SPAN_NONE);
     if (idem.used)
-        idem_put(call->api->engine, idem.key, idem.fingerprint, row.id, buf_view(&call->out));
+        idem_put(call->api->engine, call->workspace, idem.key, idem.fingerprint, row.id, buf_view(&call->out));
     char id[UUID_TEXT];
     uuid_format(row.id, id);
     call_header(call, "Location: /v1/api/threads/%.*s", UUID_TEXT, id);
@@ -158,4 +159,61 @@ void threads_list(struct call *call)
     call_page_head(call, list.page, total, call->shown);
     jw_end(&call->w);
     call_send(call, 200);
+}
+
+/* ---- changing ---- */
+
+void threads_patch(struct call *call)
+{
+    struct engine    *engine = call->api->engine;
+    struct uuid       id;
+    struct jv         patch;
+    struct thread_row row = { 0 };
+    struct error      error = { 0 };
+    bool has = body_object(call, "metadata", &patch), clear = jv_is(jv_get(call->body, "metadata"), JSON_NULL);
+    if (call_invalid(call, ERR_VALIDATION))
+        return;
+    enum err e = engine_ready(engine, &error);
+    if (!e)
+        e = call_path_uuid(call, 0, &id) ? thread_read(engine, call->workspace, id, &row, &error)
+                                         : error_set(&error, ERR_THREAD_NOT_FOUND, "", "no such thread in this workspace");
+    if (!e && (has || clear)) {
+        struct span metadata = clear ? SPAN("{}") : merged(call, row.metadata, patch);
+        e = thread_set_metadata(engine, call->workspace, id, metadata, &row, &error);
+    }
+    if (e) {
+        call_error(call, &error);
+        return;
+    }
+    bool reading = !reader_begin(engine_reader(engine), &call->arena); /* its status is that of its run, as committed */
+    render_thread(&call->w, reading ? engine_reader(engine) : NULL, &row);
+    if (reading)
+        reader_end(engine_reader(engine));
+    if (has || clear)
+        call_audit(call, call->workspace, "thread.update", "thread", row.id, SPAN_NONE);
+    call_send_committed(call, 200);
+}
+
+void threads_delete(struct call *call)
+{
+    struct uuid  id;
+    struct error error = { 0 };
+    struct buf   actor = { 0 };
+    struct span  force = call_query(call, "force");
+    if (force.p && !span_is(force, "true") && !span_is(force, "false"))
+        issue_add_parameter(&call->issues, "force", "enum", "must be true or false");
+    if (call_invalid(call, ERR_INVALID_PARAMETER))
+        return;
+    enum err e = engine_ready(call->api->engine, &error);
+    if (!e && !call_path_uuid(call, 0, &id))
+        e = error_set(&error, ERR_THREAD_NOT_FOUND, "", "no such thread in this workspace");
+    if (!e)
+        e = thread_delete(call->api->engine, call->workspace, id, span_is(force, "true"), span_of(call_actor(call, &actor)), &error);
+    buf_done(&actor);
+    if (e) {
+        call_error(call, &error);
+        return;
+    }
+    call_audit(call, call->workspace, "thread.delete", "thread", id, span_is(force, "true") ? SPAN("{\"force\":true}") : SPAN_NONE);
+    call_send_committed(call, 204);
 }

@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* sink.c - connections of followers, and the list of them that each credential has (agent-runs.md R9). */
+#include "api/sink.h"
+#include <stdlib.h>
+
+/* The connection of a follower, and its place in the list of its credential's open streams. */
+struct stream_sink {
+    struct http_conn   *conn;
+    struct follower    *follower;
+    struct credential  *cred;
+    struct stream_sink *prev, *next;
+    struct api         *api;
+    void              (*over)(void *user);
+    void               *user;
+};
+
+static void sink_free(struct stream_sink *sink)
+{
+    if (sink->prev)
+        sink->prev->next = sink->next;
+    else
+        sink->cred->sinks = sink->next;
+    if (sink->next)
+        sink->next->prev = sink->prev;
+    sink->cred->streams--;
+    sink->api->streams--;
+    auth_unref(sink->cred);
+    if (sink->over)
+        sink->over(sink->user);
+    free(sink);
+}
+
+static ssize_t sink_write(void *user, const struct iovec *iov, int count)
+{
+    struct stream_sink *sink = user;
+    ssize_t             n = http_stream_write(sink->conn, iov, count);
+    if (n < 0)
+        sink_free(sink); /* the follower frees itself */
+    return n;
+}
+
+static void sink_end(void *user)
+{
+    struct stream_sink *sink = user;
+    struct http_conn   *conn = sink->conn;
+    sink_free(sink);
+    http_stream_end(conn);
+}
+
+static void sink_abort(void *user)
+{
+    struct stream_sink *sink = user;
+    struct http_conn   *conn = sink->conn;
+    sink_free(sink);
+    http_stream_abort(conn);
+}
+
+static void conn_writable(void *user)
+{
+    struct stream_sink *sink = user;
+    follower_writable(sink->follower);
+}
+
+static void conn_closed(void *user)
+{
+    struct stream_sink *sink = user;
+    struct follower    *follower = sink->follower;
+    sink_free(sink);
+    follower_gone(follower);
+}
+
+static const struct sink_ops        sink_ops = { .write = sink_write, .end = sink_end, .abort = sink_abort };
+static const struct http_stream_ops conn_ops = { .writable = conn_writable, .closed = conn_closed };
+
+void credential_end_streams(struct credential *cred)
+{
+    for (struct stream_sink *sink = cred->sinks, *next; sink; sink = next) {
+        next = sink->next;
+        follower_expire(sink->follower);
+    }
+}
+
+static bool within_limit(struct call *call)
+{
+    uint32_t max = call->api->config.max_streams;
+    if (!max || call->cred->streams < max)
+        return true;
+    call_header(call, "Retry-After: 1");
+    call_fail(call, ERR_TOO_MANY_STREAMS, "", "the token has %u open streams", max);
+    return false;
+}
+
+bool sink_allowed(struct call *call)
+{
+    if (!within_limit(call))
+        return false;
+    if (!call->req->chunked_ok) {
+        call_fail(call, ERR_BAD_REQUEST, "", "a stream needs HTTP/1.1");
+        return false;
+    }
+    if (engine_draining(call->api->engine)) {
+        call_fail(call, ERR_DRAINING, "", "the server is shutting down");
+        return false;
+    }
+    return true;
+}
+
+void sink_begin(struct call *call, struct follower *follower, void (*over)(void *user), void *user)
+{
+    struct stream_sink *sink = mem_alloc(sizeof *sink);
+    *sink = (struct stream_sink){ .api = call->api, .cred = call->cred, .follower = follower, .over = over, .user = user };
+    auth_ref(sink->cred);
+    sink->next = sink->cred->sinks;
+    if (sink->next)
+        sink->next->prev = sink;
+    sink->cred->sinks = sink;
+    sink->cred->streams++;
+    call->api->streams++;
+    buf_printf(&call->headers, "X-Request-Id: %s\r\n", call->request_id);
+    struct http_request *req = TAKE(call->req);
+    req->user = NULL;
+    sink->conn = http_stream_begin(req, 200, buf_view(&call->headers), true, &conn_ops, sink);
+    call->api->by_status[2]++;
+    follower_start(follower, &sink_ops, sink);
+    call_free(call);
+}

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+// Group K, checkpoints (contract 3.4, 7.1, 9, 10.8): the index, what a checkpoint holds, the history of a thread; and rerun (6.7).
+import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
+import { suite } from './lib/harness.mjs';
+import { UNKNOWN_ID, checkList, checkRun, invalid, problem } from './lib/expect.mjs';
+import { graph, makeAgent, makeDraft, node, publish } from './lib/fixtures.mjs';
+
+// Canonical JSON of what has only ASCII names and small numbers.
+const canonical = (v) => (v === null || typeof v !== 'object' ? JSON.stringify(v) : Array.isArray(v) ? `[${v.map(canonical)}]`
+    : `{${Object.keys(v).sort().map((k) => `${JSON.stringify(k)}:${canonical(v[k])}`)}}`);
+const hashOf = (c) => `sha256:${createHash('sha256').update(canonical({ state: c.state, next: c.next, step: c.step })).digest('hex')}`;
+const index = async (api, run) => api.ok(api.get(`/runs/${run.run_id}/checkpoints/index`), 200);
+
+async function checkContents(api, items) {
+    for (const item of items) {
+        const { state, next, ...rest } = await api.ok(api.get(`/checkpoints/${item.checkpoint_id}`), 200);
+        assert.deepEqual(rest, item);
+        assert.equal(hashOf({ state, next, step: item.step }), item.state_hash);
+        assert.equal(canonical({ state, next, step: item.step }).length, item.size_bytes);
+        assert.deepEqual(await api.ok(api.get(`/checkpoints/${item.checkpoint_id}`, { run_id: item.run_id }), 200), { ...rest, state, next });
+    }
+}
+
+suite('K checkpoints', {}, (test) => {
+    test('K1 index of a finished run', async ({ api, E }) => {
+        const run = await api.createAndFinish({ agent_id: E });
+        const list = await index(api, run);
+        assert.equal(list.run_id, run.run_id);
+        assert.equal(list.count, list.items.length);
+        assert.ok(list.count >= 1);
+        const events = await api.ledger(run.run_id);
+        assert.equal(list.count, events.filter((e) => e.type === 'CHECKPOINT_CREATED').length);
+        let parent = null;
+        list.items.forEach((item, i) => {
+            const event = events.find((e) => e.seq === item.seq);
+            assert.equal(event.type, 'CHECKPOINT_CREATED');
+            for (const key of ['checkpoint_id', 'kind', 'step', 'state_hash']) assert.equal(item[key], event.payload[key], key);
+            assert.equal(item.node, event.payload.node ?? null);
+            assert.equal(item.node_execution_id, item.node ? event.operation_id : null);
+            assert.deepEqual([item.run_id, item.thread_id, item.attempt_id, item.attempt_no], [run.run_id, run.thread_id, run.current_attempt_id, 1]);
+            assert.equal(item.parent_checkpoint_id, parent);
+            assert.equal(item.created_at, event.timestamp);
+            assert.ok(i === 0 || item.seq > list.items[i - 1].seq);
+            parent = item.checkpoint_id;
+        });
+        assert.equal(list.items.at(-1).kind, 'final');
+        assert.equal(list.items.at(-1).checkpoint_id, run.checkpoint_id);
+    });
+
+    test('K2 unknown runs and checkpoints', async ({ api }) => {
+        for (const id of [UNKNOWN_ID, 'nope']) {
+            problem(await api.get(`/runs/${id}/checkpoints/index`), 'run_not_found');
+            problem(await api.get(`/checkpoints/${id}`), 'checkpoint_not_found');
+            problem(await api.get(`/checkpoints/${id}`, { run_id: id }), 'checkpoint_not_found');
+            problem(await api.get(`/threads/${id}/history`), 'thread_not_found');
+            problem(await api.get(`/threads/${id}/checkpoints`), 'thread_not_found');
+        }
+    });
+
+    test('7.1 what each checkpoint holds hashes to what the ledger says; also after a pause, a failed try and a second attempt', async ({ api }) => {
+        const agent = await makeAgent(api, graph([node('a', 'core.set', { value: { n: 1 } }, 'shaky'),
+            node('shaky', 'core.fail', { code: 'x', retryable: true, fail_times: 1, category: 'tool', message: 'once' }, 'gate'), node('gate', 'core.human', { prompt: '?' }, 'b'),
+            node('b', 'core.set', { value: { said: { $from: '/nodes/gate/output' } } }, 'c'), node('c', 'core.value', { value: 3 })], { max_attempts: 2 }));
+        const run = await api.waiting((await api.create({ agent_id: agent })).run_id);
+        assert.equal(run.current_attempt_no, 2);
+        const before = await index(api, run);
+        await checkContents(api, before.items);
+        await api.ok(api.resume(run.run_id, { input: 'yes' }), 200);
+        await api.until(run.run_id);
+        const after = await index(api, run);
+        assert.deepEqual(after.items.slice(0, before.count).map((i) => i.checkpoint_id), before.items.map((i) => i.checkpoint_id));
+        assert.deepEqual([...new Set(after.items.map((i) => i.attempt_no))], [1, 2]);
+        await checkContents(api, after.items);
+        const human = await api.ok(api.get(`/checkpoints/${after.items.find((i) => i.kind === 'human').checkpoint_id}`));
+        assert.deepEqual(human.state.values, { n: 1 });
+        assert.deepEqual(human.next, ['gate']);
+        const last = await api.ok(api.get(`/checkpoints/${after.items.at(-1).checkpoint_id}`));
+        assert.deepEqual([last.state.values, last.next], [{ n: 1, said: 'yes' }, []]);
+    });
+
+    test('9 history and checkpoints of a thread', async ({ api, E }) => {
+        const { thread_id } = await api.ok(api.post('/threads', {}), 201);
+        const runs = [];
+        for (let i = 0; i < 3; i++) runs.push(await api.createAndFinish({ agent_id: E, input: i, thread: { thread_id } }));
+        const newest = [];
+        for (const run of runs) newest.unshift(...(await index(api, run)).items.reverse());
+        const ids = newest.map((i) => i.checkpoint_id);
+        const all = await api.ok(api.get(`/threads/${thread_id}/history`), 200);
+        assert.deepEqual(all.items.map((i) => i.checkpoint_id), ids);
+        assert.equal(all.has_more, false);
+        const seen = [];
+        for (let before; ;) {
+            const page = await api.ok(api.get(`/threads/${thread_id}/history`, { limit: 2, before }), 200);
+            seen.push(...page.items.map((i) => i.checkpoint_id));
+            if (!page.has_more) break;
+            before = page.items.at(-1).checkpoint_id;
+        }
+        assert.deepEqual(seen, ids);
+        assert.deepEqual((await api.ok(api.get(`/threads/${thread_id}/history`, { before: UNKNOWN_ID }))).items, []);
+        const list = checkList(await api.get(`/threads/${thread_id}/checkpoints`, { limit: 2, offset: 1 }));
+        assert.equal(list.total, ids.length);
+        assert.deepEqual(list.items.map((i) => i.checkpoint_id), ids.slice(1, 3));
+        assert.deepEqual(checkList(await api.get(`/threads/${thread_id}/checkpoints`, { order: 'asc' })).items.map((i) => i.checkpoint_id), ids.slice().reverse());
+        invalid(await api.get(`/threads/${thread_id}/history`, { limit: 0 }), 'limit', 'invalid_parameter');
+    });
+
+    test('Y1 rerun: same input, another run, another thread, empty state', async ({ api, E }) => {
+        const { thread_id } = await api.ok(api.post('/threads', { values: { kept: 1 } }), 201);
+        const run = await api.createAndFinish({ agent_id: E, input: { n: 12345678901234567890n.toString() }, thread: { thread_id } });
+        const res = await api.post(`/runs/${run.run_id}/rerun`, undefined);
+        assert.equal(res.status, 201, res.text);
+        assert.equal(res.headers.get('location'), `/v1/api/runs/${res.json.run_id}`);
+        assert.notEqual(res.json.run_id, run.run_id);
+        assert.notEqual(res.json.thread_id, thread_id);
+        const again = checkRun(await api.until(res.json.run_id));
+        assert.deepEqual([again.source, again.rerun_of_run_id, again.status], ['rerun', run.run_id, 'completed']);
+        assert.deepEqual(again.input, run.input);
+        assert.deepEqual((await api.ok(api.get(`/threads/${again.thread_id}`))).values, {});
+        assert.deepEqual(await api.run(run.run_id), run, 'the source is untouched');
+    });
+
+    test('Y2 rerun of what is not there', async ({ api }) => {
+        for (const id of [UNKNOWN_ID, 'nope']) problem(await api.post(`/runs/${id}/rerun`, undefined), 'run_not_found');
+    });
+
+    test('6.7 rerun: any status, an explicit pin is kept, otherwise the live bundle is taken', async ({ api, S }) => {
+        const slow = await api.create({ agent_id: S });
+        await api.until(slow.run_id, 'running');
+        const copy = await api.ok(api.post(`/runs/${slow.run_id}/rerun`, undefined), 201);
+        for (const run of [slow, copy]) await api.ok(api.cancel(run.run_id), 200);
+        assert.equal((await api.post(`/runs/${slow.run_id}/rerun`, undefined)).status, 201);
+        const agent = await makeAgent(api, graph([node('one', 'core.value', { value: 1 })]));
+        const unpinned = await api.createAndFinish({ agent_id: agent });
+        const pinned = await api.createAndFinish({ agent_id: agent, bundle_id: unpinned.bundle_id });
+        const next = await makeDraft(api, agent, graph([node('one', 'core.value', { value: 2 })]));
+        await publish(api, agent, next.bundle_id);
+        const rerun = async (run) => api.until((await api.ok(api.post(`/runs/${run.run_id}/rerun`, undefined), 201)).run_id);
+        assert.equal((await rerun(unpinned)).output, 2);
+        assert.equal((await rerun(pinned)).output, 1);
+    });
+
+    test('9 every change leaves one audit row, and only changes do', async ({ api, H }) => {
+        const { thread_id } = await api.ok(api.post('/threads', {}), 201);
+        const rows = async (query) => checkList(await api.get('/audit', query)).items;
+        const key = `k-${thread_id}`;
+        const run = await api.create({ agent_id: H, thread: { thread_id }, idempotency_key: key });
+        await api.ok(api.post('/runs', { agent_id: H, thread: { thread_id }, idempotency_key: key }), 200);
+        const waiting = await api.waiting(run.run_id);
+        await api.ok(api.post(`/approvals/${waiting.approval_id}/reject`, { reason: 'because' }), 200);
+        await api.ok(api.patch(`/threads/${thread_id}`, { metadata: { a: 1 } }), 200);
+        await api.until(run.run_id);
+        await api.req('DELETE', `/threads/${thread_id}`);
+        assert.deepEqual((await rows({ resource_id: run.run_id })).map((r) => r.action), ['run.create']);
+        const [rejected] = await rows({ resource_id: waiting.approval_id });
+        assert.deepEqual([rejected.action, rejected.result, rejected.data, rejected.resource.kind], ['approval.reject', 'ok', { reason: 'because' }, 'approval']);
+        assert.deepEqual((await rows({ resource_id: thread_id })).map((r) => r.action), ['thread.delete', 'thread.update', 'thread.create']);
+        assert.equal((await rows({ actor: rejected.actor.id, action: 'approval.reject', resource_id: waiting.approval_id })).length, 1);
+        assert.equal((await rows({ actor: UNKNOWN_ID })).length, 0);
+        assert.equal((await rows({ resource_id: run.run_id, to: '2001-01-01' })).length, 0);
+        assert.ok((await rows({ resource_id: run.run_id, from: '2001-01-01', to: '2901-01-01' })).length >= 1);
+        invalid(await api.get('/audit', { from: '2002-01-01', to: '2001-01-01' }), 'from', 'invalid_parameter');
+        invalid(await api.get('/audit', { from: 'soon' }), 'from', 'invalid_parameter');
+        assert.equal((await api.req('DELETE', '/audit')).status, 405);
+    });
+});
