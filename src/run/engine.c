@@ -265,6 +265,8 @@ enum err engine_ready(struct engine *engine, struct error *error)
         return error_set(error, ERR_STORAGE, "", "storage has stopped; nothing is written any more");
     if (engine->draining)
         return error_set(error, ERR_DRAINING, "", "the server is shutting down");
+    if (store_away(engine->config.store))
+        return error_set(error, ERR_STORAGE, "", "the database cannot be reached; trying again");
     return ERR_OK;
 }
 

@@ -393,6 +393,12 @@ enum err reader_head(struct reader *reader, uint64_t stream, uint64_t *ret_head,
     return ERR_OK;
 }
 
+bool reader_in_tail(struct reader *reader, uint64_t stream)
+{
+    struct tail_entry entry;
+    return !reader->err && tail_index_last(&reader->store->tail, reader->view, stream, &entry);
+}
+
 /* ---- by WF number ---- */
 
 /* The place of the segment that holds seq (or the last before it): first_seq, end, wf_before. */

@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { SSE_AGE_MS = 60000, SSE_QUIET_MS = 15000 };
+enum { SSE_QUIET_MS = 15000 };
 
 /* ---- gathering: what a chunk holds ---- */
 
@@ -197,7 +197,8 @@ static int64_t sse_deadline(struct call *call)
     struct engine *engine = call->api->engine;
     uint64_t       random;
     env_random_u64(engine_env(engine), &random);
-    int64_t end = engine_now_ms(engine) + SSE_AGE_MS * 9 / 10 + (int64_t)(random % (SSE_AGE_MS / 5)), token = call->cred->row.expires_ms;
+    int64_t age = call->api->config.live_age_ms, token = call->cred->row.expires_ms;
+    int64_t end = engine_now_ms(engine) + age * 9 / 10 + (int64_t)(random % ((uint64_t)age / 5 + 1));
     return token && token < end ? token : end;
 }
 
