@@ -46,12 +46,23 @@ static const struct command token_commands[] = {
     { 0 },
 };
 
+static const struct command stream_commands[] = {
+    { "create", "NAME", "make a stream, or fork one", cmd_stream_create, NULL },
+    { "append", "NAME [TEXT]", "append one message, or a file", cmd_stream_append, NULL },
+    { "read", "NAME", "print what is there", cmd_stream_read, NULL },
+    { "tail", "NAME", "print what comes, until it is closed", cmd_stream_tail, NULL },
+    { "close", "NAME", "let nothing be appended any more", cmd_stream_close, NULL },
+    { "delete", "NAME", "delete a stream", cmd_stream_delete, NULL },
+    { 0 },
+};
+
 static const struct command commands[] = {
     { "serve", "", "run the server", cmd_serve, NULL },
     { "run", "AGENT|FILE", "start a run and watch it", cmd_run, NULL },
     { "runs", "", "list, show, follow, cancel, resume, inspect, retry runs", NULL, runs_commands },
     { "approvals", "", "list, approve, reject what runs ask", NULL, approvals_commands },
     { "agents", "", "apply, list, show agents", NULL, agents_commands },
+    { "stream", "", "create, append, read, tail, close, delete streams", NULL, stream_commands },
     { "token", "", "create, list, revoke tokens", NULL, token_commands },
     { "audit", "", "list who changed what", cmd_audit, NULL },
     { "doctor", "", "check this machine, the server and the configuration", cmd_doctor, NULL },

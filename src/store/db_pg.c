@@ -198,7 +198,7 @@ static bool setting_is(const PGresult *result, int column, const char *value)
     return strcmp(PQgetvalue(result, 0, column), value) == 0;
 }
 
-/* What a commit promises must hold (design.md: commit means synced). Settings that a server does not know read as empty. */
+/* What a commit promises must hold: it means synced. Settings that a server does not know read as empty. */
 static enum err check_promises(struct pg_db *db, struct error *error)
 {
     PGresult *result = NULL;
@@ -444,8 +444,8 @@ static enum err ask(struct pg_stmt *stmt, struct error *error)
     return err ? err : take_last(stmt->db, &stmt->result, error);
 }
 
-/* A connection may have ended long ago, and nobody has noticed. As long as a read transaction has read nothing it may as well
- * begin on a new one. */
+/* A connection may have ended long ago, and nobody has noticed. As long as a read transaction has read nothing it may
+ * as well begin on a new one. */
 static enum err ask_again(struct pg_stmt *stmt, struct error *error)
 {
     drop(stmt->db);

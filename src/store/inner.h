@@ -111,7 +111,8 @@ enum err schema_prepare(struct store *store, struct error *error); /* tables, ve
 /* At start, on the writer's connection: a row by its key (*ret_found false: none), and a row written at once. */
 enum err schema_read_row(struct store *store, enum table_id id, void *row, struct arena *arena, bool *ret_found,
                          struct error *error);
-enum err schema_write_row(struct store *store, enum table_id id, enum sql_write how, const void *row, struct error *error);
+enum err schema_write_row(struct store *store, enum table_id id, enum sql_write how, const void *row,
+                          struct error *error);
 
 /* ---- the lease ---- */
 enum { FOLDER_TOKEN = 33 }; /* hex digits and a NUL */
@@ -129,7 +130,8 @@ enum err lease_renew(struct store *store, struct error *error); /* part of every
 void     lease_committed(struct store *store);
 /* Milliseconds until the lease wants to be renewed when no mail comes; -1: there is none. */
 int      lease_patience(const struct store *store);
-/* What became of the transaction under way. ERR_OK: it happened. ERR_CONFLICT: it did not, try again. ERR_FENCED, ERR_IO. */
+/* What became of the transaction under way. ERR_OK: it happened. ERR_CONFLICT: it did not, try again. Or ERR_FENCED,
+ * ERR_IO. */
 enum err lease_outcome(struct store *store, struct error *error);
 void     lease_give_back(struct store *store);
 

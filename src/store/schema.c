@@ -65,7 +65,8 @@ enum err schema_read_row(struct store *store, enum table_id id, void *row, struc
     return err;
 }
 
-enum err schema_write_row(struct store *store, enum table_id id, enum sql_write how, const void *row, struct error *error)
+enum err schema_write_row(struct store *store, enum table_id id, enum sql_write how, const void *row,
+                          struct error *error)
 {
     const struct db_driver *driver = store->driver;
     CLEANUP(buf_done) struct buf sql = { 0 };

@@ -101,8 +101,8 @@ static enum err write_all(struct store *store, struct mail *chain, bool settle, 
     return err;
 }
 
-/* One try. `settle` only at the first one: what it packs is gone from RAM afterwards. *indexed: the index has the frames, and
- * they keep their positions. */
+/* One try. `settle` only at the first one: what it packs is gone from RAM afterwards. *indexed: the index has the
+ * frames, and they keep their positions. */
 static enum err attempt(struct store *store, struct mail *chain, bool settle, bool *indexed, struct error *error)
 {
     enum err err = write_all(store, chain, settle, error);
@@ -136,7 +136,8 @@ static bool may_wait(const struct store *store, uint64_t since_us)
     return store_now_us(store) - since_us < most_ms * 1000;
 }
 
-/* A try that was lost may have got there behind our back, before the one that takes its place: then this one is fenced. */
+/* A try that was lost may have got there behind our back, before the one that takes its place: then this one is
+ * fenced. */
 static enum err first_or_again(struct store *store, struct mail *chain, bool first, bool *indexed, struct error *error)
 {
     lease_prepare(store, first);
@@ -162,7 +163,8 @@ static enum err commit(struct store *store, struct mail *chain, struct error *er
     for (unsigned pause_ms = PAUSE_FIRST_MS; err == ERR_CONFLICT || err == ERR_IO;) {
         store->driver->rollback(store->writer.db);
         store->counters.now.retries++;
-        set_away(store, err == ERR_IO, error);
+        /* A connection that ended is one thing; a server that does not take a new one is away. */
+        set_away(store, err == ERR_IO && pause_ms > PAUSE_FIRST_MS, error);
         if (!may_wait(store, since_us))
             return err;
         nanosleep(&(struct timespec){ .tv_nsec = pause_ms * 1000000L }, NULL);

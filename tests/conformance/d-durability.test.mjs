@@ -200,7 +200,7 @@ describe('D durability', { concurrency: 3 }, () => {
         await assert.rejects(withServer({ dataDir: server.dataDir, readyMs: 8000 }, async () => {}), /ended before it was ready|not ready/);
         const api = new Client(server.url, server.token);
         assert.equal((await api.get('/runs')).status, 200, 'the first one goes on');
-    }, { skip: otherStore && 'another store has no folder to lock' });
+    });
 
     durable('D6 kill while a retried run waits for its turn, and after decisions: all of it is kept', 'HS', async ({ server, api, H, S }) => {
         const agent = await makeAgent(api, graph([node('before', 'core.set', { value: { begun: true } }, 'shaky'),

@@ -21,7 +21,8 @@ const DOWN_MS = [0, 600];  // and is away
 const BACK_MS = 20000;     // how long perdure may take to be ready again
 const script = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../support/postgres.sh');
 
-const postgres = (command, ...args) => execFileSync(script, [command, ...args], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] }).trim();
+const stdio = ['ignore', 'pipe', 'inherit'];
+const postgres = (...args) => execFileSync(script, args, { encoding: 'utf8', stdio }).trim();
 const between = (random, [low, high]) => low + random() * (high - low);
 
 async function readyAgain(server) {

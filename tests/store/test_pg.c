@@ -6,7 +6,9 @@
 #include <stdarg.h>
 #include <cmocka.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 static int set_up(void **state)
 {
@@ -215,10 +217,102 @@ static void connections_that_end_under_load_lose_nothing(void **state)
     assert_true(stats.retries > 0);
 }
 
+/* A way to the server that can be closed: a link to its socket, in a folder of the test's own. */
+struct door {
+    char *folder, *link, *socket, *url;
+};
+
+static char *text_of(const char *a, const char *b, const char *c)
+{
+    struct buf text = { 0 };
+    buf_printf(&text, "%s%s%s%c", a, b, c, '\0');
+    return text.p;
+}
+
+static struct door door_to(struct fixture *fixture)
+{
+    const char *host = strstr(fixture->url, "host=/");
+    if (!host)
+        skip(); /* a server that is not reached through a socket in the file system */
+    host += strlen("host=");
+    char       *folder = mem_dup(host, strcspn(host, "&"));
+    struct door door = { .folder = text_of(fixture->folder, "/door", "") };
+    CLEANUP(buf_done) struct buf more = { 0 };
+    buf_printf(&more, "&application_name=%s&host=%s%c", fixture->schema, door.folder, '\0');
+    door.link = text_of(door.folder, "/.s.PGSQL.5432", "");
+    door.socket = text_of(folder, "/.s.PGSQL.5432", "");
+    door.url = text_of(fixture->url, more.p, "");
+    free(folder);
+    assert_int_equal(mkdir(door.folder, 0700), 0);
+    assert_int_equal(symlink(door.socket, door.link), 0);
+    fixture_close(fixture);
+    fixture->config.url = door.url;
+    return door;
+}
+
+static void door_shut(struct fixture *fixture, struct door *door)
+{
+    assert_int_equal(unlink(door->link), 0);
+    end_all_connections(fixture);
+}
+
+static void door_done(struct fixture *fixture, struct door *door)
+{
+    fixture_close(fixture);
+    fixture->config.url = fixture->url;
+    char *const all[] = { door->folder, door->link, door->socket, door->url };
+    for (size_t i = 0; i < ARRAY_LEN(all); i++)
+        free(all[i]);
+}
+
 static void a_database_that_stays_away_stops_the_store(void **state)
 {
     struct fixture *fixture = fixture_of(state);
-    fixture->config.reconnect_ms = 300;
+    struct door     door = door_to(fixture);
+    fixture->config.reconnect_ms = 200;
+    fixture_must_open(fixture);
+    assert_int_equal(append(fixture, 1, 1), ERR_OK);
+    door_shut(fixture, &door);
+    assert_int_equal(append(fixture, 1, 2), ERR_STORAGE);
+    assert_true(store_failed(fixture->store));
+    struct error why = { 0 };
+    store_failure(fixture->store, &why);
+    assert_non_null(strstr(why.message, "cannot connect"));
+    door_done(fixture, &door);
+    fixture_must_open(fixture);
+    assert_dense(fixture, 1, 1);
+}
+
+static void a_database_that_comes_back_is_used_again(void **state)
+{
+    struct fixture *fixture = fixture_of(state);
+    struct door     door = door_to(fixture);
+    CLEANUP(arena_done) struct arena arena = { 0 };
+    fixture_must_open(fixture);
+    for (uint64_t seq = 1; seq <= 9; seq += 2) {
+        assert_int_equal(append(fixture, 1, seq), ERR_OK);
+        door_shut(fixture, &door);
+        CLEANUP(buf_done) struct buf body = { 0 };
+        fixture_body(1, seq + 1, 50, &body);
+        struct frame  frame = { .stream = 1, .first_seq = seq + 1, .n = 1, .base_ms = 1, .epoch = 1, .body = buf_view(&body) };
+        struct batch *batch = batch_new(fixture->store);
+        batch_frame(batch, &frame, false);
+        fixture_submit(fixture, batch);
+        for (unsigned tries = 0; tries < 2000 && !store_away(fixture->store); tries++)
+            nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
+        assert_true(store_away(fixture->store));
+        assert_int_equal(reader_begin(store_reader(fixture->store), &arena), ERR_STORAGE); /* at once, and cleanly */
+        assert_int_equal(symlink(door.socket, door.link), 0);
+        assert_int_equal(fixture_wait(fixture), ERR_OK);
+        assert_false(store_away(fixture->store));
+        assert_dense(fixture, 1, seq + 1);
+    }
+    door_done(fixture, &door);
+}
+
+static void an_error_of_another_kind_stops_the_store(void **state)
+{
+    struct fixture *fixture = fixture_of(state);
     reopen_with_a_name(fixture);
     CLEANUP(buf_done) struct buf hide = { 0 };
     CLEANUP(buf_done) struct buf show = { 0 };
@@ -302,6 +396,8 @@ int main(void)
         ON_SERVER(connections_that_end_are_made_again),
         ON_SERVER(connections_that_end_under_load_lose_nothing),
         ON_SERVER(a_database_that_stays_away_stops_the_store),
+        ON_SERVER(a_database_that_comes_back_is_used_again),
+        ON_SERVER(an_error_of_another_kind_stops_the_store),
         ON_SERVER(a_second_writer_of_a_stream_is_refused),
         cmocka_unit_test(what_is_shown_of_a_url_has_no_secret),
         cmocka_unit_test(no_error_of_opening_shows_a_password),
