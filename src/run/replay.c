@@ -643,9 +643,26 @@ static bool feed_end(struct run *run)
     return false;
 }
 
+struct more {                  /* from one part of a long replay to the next: the run may be gone by then */
+    struct engine *engine;
+    struct uuid    run;
+};
+
+static void feed_more(void *arg, enum err err)
+{
+    struct more *more = arg;
+    struct run  *run = uuid_map_get(&more->engine->runs, more->run);
+    if (!err && run && !run->gone && !more->engine->draining)
+        run_ready(run);
+    free(more);
+}
+
+/* When this part is on disk, so that a replay cannot outrun it. */
 static bool feed_later(struct run *run)
 {
-    loop_timer_set(&run->wake, run->engine->env->mono_us(run->engine->env));
+    struct more *more = mem_alloc(sizeof *more);
+    *more = (struct more){ .engine = run->engine, .run = run->row.id };
+    engine_after(run->engine, feed_more, more);
     return false;
 }
 

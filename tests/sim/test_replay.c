@@ -87,10 +87,11 @@ static bool over(void *user)
     if (w->live && w->row.status == RUN_WAITING) {
         struct run_row row;
         struct issues  issues = { .arena = &w->arena };
-        char           text[8];
-        snprintf(text, sizeof text, "%d", ++w->answers);
-        assert_int_equal(run_resume(w->rig.engine, w->rig.workspace, w->id, span_of(text), (struct uuid){ 0 }, SPAN("dev"), &row, &issues,
-                                    NULL), ERR_OK);
+        char           text[16];
+        snprintf(text, sizeof text, "%d", w->answers + 1);
+        enum err e = run_resume(w->rig.engine, w->rig.workspace, w->id, span_of(text), (struct uuid){ 0 }, SPAN("dev"), &row, &issues, NULL);
+        assert_true(!e || e == ERR_INVALID_RUN_STATE); /* the row on disk lags behind */
+        w->answers += !e;
     }
     return (w->stop_at && w->row.last_seq >= w->stop_at) || run_terminal((enum run_status)w->row.status);
 }
@@ -302,15 +303,15 @@ static void goes_on_after_a_stop(void **state)
     struct error error = { 0 };
     (void)state;
     begin(&w);
-    record_run(&w, GRAPH("p", "", CORE("p", "core.echo", "{}", "\"a\"") "," CORE("a", "core.emit", "{\"count\":3000,\"interval_ms\":0}", "\"b\"")
+    record_run(&w, GRAPH("p", "", CORE("p", "core.echo", "{}", "\"a\"") "," CORE("a", "core.emit", "{\"count\":10000,\"interval_ms\":0}", "\"b\"")
                          "," MODEL("b", "and on", "0", "null")), NULL);
     struct ledger_view v = view(&w);
     struct uuid        first;
     memcpy(&first, v.checkpoints.p, sizeof first);
     view_done(&v);
     struct uuid again = replay(&w, w.row.id, first, true);
-    for (int64_t stop = 1; stop < 3000; stop += 700) {
-        w.stop_at = stop;
+    for (int stops = 0; stops < 5; stops++) {
+        w.stop_at = stops ? w.row.last_seq + 1 : 1;
         finish(&w, again, false);
         assert_false(run_terminal((enum run_status)w.row.status));
         rig_close(&w.rig);
@@ -322,7 +323,7 @@ static void goes_on_after_a_stop(void **state)
     assert_int_equal(model_calls(&w), 0);
     v = view(&w);
     assert_int_equal(v.diverged, 0);
-    assert_int_equal(v.deltas, 3002);
+    assert_int_equal(v.deltas, 10002);
     view_done(&v);
     end(&w);
 }
