@@ -13,10 +13,13 @@
  *
  * What is published carries "T0=<nanoseconds>;" of CLOCK_MONOTONIC, which is also the clock here: latency is from the call that
  * publishes to the return of the read that got it. --window W: the next message is sent when all but W are with all followers
- * (2: as fast as one message at a time goes; 64: with a backlog). --inflight: connections that publish in turn. Events of a run carry no such text; two things are taken
- * instead. `stamp`: arrival minus the event's own timestamp, which is cut to milliseconds, so 0 to 1 ms too much, 0.5 on
- * average. `late` (with --interval): arrival minus the moment at which the chunk was due, the schedule's origin being that at
- * which this follower's fastest event so far was not late at all: what is missing is the latency of the fastest event. */
+ * (2: as fast as one message at a time goes; 64: with a backlog). --inflight: connections that publish in turn, each waiting for
+ * its answer.
+ *
+ * Events of a run carry no such text; two things are taken instead. `stamp`: arrival minus the event's own timestamp, which is
+ * cut to milliseconds, so 0 to 1 ms too much, 0.5 on average. `late` (with --interval): arrival minus the moment at which the
+ * chunk was due, the schedule's origin being that at which this follower's fastest event so far was not late at all: what is
+ * missing is the latency of the fastest event. */
 #include "common.h"
 #include <getopt.h>
 #include <pthread.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* cmd_inspect.c - perdure runs inspect | failures | rerun | retry, and perdure audit: what happened, and once more. */
+/* cmd_inspect.c - perdure runs inspect | failures | rerun | retry | replay, and perdure audit: what happened, and once more. */
 #include "cli/table.h"
 #include "cli/watch.h"
 #include <inttypes.h>
@@ -7,7 +7,7 @@
 struct options {
     struct web_options web;
     bool               json, follow;
-    const char        *agent, *category, *from, *to, *actor, *action, *resource, *reason;
+    const char        *agent, *category, *from, *to, *actor, *action, *resource, *reason, *mode;
     int64_t            limit;
 };
 
@@ -233,6 +233,80 @@ int cmd_runs_retry(struct cli *cli, int argc, char **argv)
         return watch_new(cli, &w, spec.command, w.args.items[0]);
     if (!w.options.json)
         printf("run %s: attempt %.*s\n", w.args.items[0], SPAN_ARG(cli_text(jv_get(run, "current_attempt_no"), &w.arena)));
+    return EXIT_OK;
+}
+
+/* ---- replay ---- */
+
+/* The id of the first or last checkpoint of the run, when one of these words is given; NULL: an error was printed. */
+static const char *named_checkpoint(struct cli *cli, struct work *w, const char *command, const char *run, const char *name, int *code)
+{
+    bool      first = strcmp(name, "first") == 0;
+    struct jv index;
+    if (!first && strcmp(name, "last"))
+        return name;
+    struct web_request request = { .path = path_make(&w->arena, "/v1/api/runs/%s/checkpoints/index", run) };
+    *code = cli_ask(cli, command, w->web, &request, &w->arena, &index, NULL);
+    if (*code)
+        return NULL;
+    struct jv items = jv_get(index, "items");
+    size_t    count = jv_count(items);
+    if (!count) {
+        *code = cli_fail(cli, command, EXIT_SERVER, "run %s has no checkpoint", run);
+        return NULL;
+    }
+    return arena_copy(&w->arena, cli_text(jv_get(jv_at(items, first ? 0 : count - 1), "checkpoint_id"), &w->arena)).p;
+}
+
+static void put_replay_body(const struct work *w, struct buf *body)
+{
+    struct jw json = jw_on(body);
+    jw_obj(&json);
+    if (w->options.mode) {
+        jw_key(&json, "mode");
+        jw_cstr(&json, w->options.mode);
+    }
+    if (w->options.reason) {
+        jw_key(&json, "reason");
+        jw_cstr(&json, w->options.reason);
+    }
+    jw_end(&json);
+}
+
+int cmd_runs_replay(struct cli *cli, int argc, char **argv)
+{
+    static const struct opt opts[] = {
+        TEXT_OPT("mode", mode, "MODE", "best_effort (default): calls are made again; strict: nothing is called, every answer is the recorded one"),
+        TEXT_OPT("reason", reason, "TEXT", "kept with the new run"),
+        { "follow", NULL, OPT_FLAG, offsetof(struct options, follow), NULL, "then watch the new run to its end", 0, 0 },
+        JSON_OPT,
+        CONNECTION_OPTS(struct options, web),
+    };
+    static const struct args_spec spec = { .command = "runs replay", .operands = "RUN CHECKPOINT", .min = 2, .max = 2, .opts = opts,
+                                           .opt_count = ARRAY_LEN(opts),
+                                           .about = "Makes a new run that begins at a checkpoint of another one; the first one is left "
+                                                    "alone. CHECKPOINT is an id, or one of the words first and last." };
+    CLEANUP(work_done) struct work w = { 0 };
+    CLEANUP(buf_done) struct buf   body = { 0 };
+    struct jv made;
+    int       code = work_begin(cli, &spec, argc, argv, &w);
+    if (code >= 0)
+        return code;
+    code = EXIT_OK;
+    const char *source = w.args.items[0];
+    const char *checkpoint = named_checkpoint(cli, &w, spec.command, source, w.args.items[1], &code);
+    if (!checkpoint)
+        return code;
+    put_replay_body(&w, &body);
+    code = post(cli, &w, spec.command, path_make(&w.arena, "/v1/api/runs/%s/checkpoints/%s/replay", source, checkpoint), buf_view(&body),
+                &made);
+    if (code)
+        return code;
+    const char *run = arena_copy(&w.arena, cli_text(jv_get(made, "run_id"), &w.arena)).p;
+    if (w.options.follow)
+        return watch_new(cli, &w, spec.command, run);
+    if (!w.options.json)
+        printf("run %s\n", run);
     return EXIT_OK;
 }
 

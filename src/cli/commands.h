@@ -99,6 +99,7 @@ int cmd_runs_inspect(struct cli *cli, int argc, char **argv);
 int cmd_runs_failures(struct cli *cli, int argc, char **argv);
 int cmd_runs_rerun(struct cli *cli, int argc, char **argv);
 int cmd_runs_retry(struct cli *cli, int argc, char **argv);
+int cmd_runs_replay(struct cli *cli, int argc, char **argv);
 int cmd_approvals_list(struct cli *cli, int argc, char **argv);
 int cmd_approvals_approve(struct cli *cli, int argc, char **argv);
 int cmd_approvals_reject(struct cli *cli, int argc, char **argv);

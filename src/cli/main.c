@@ -22,6 +22,7 @@ static const struct command runs_commands[] = {
     { "failures", "", "list what went wrong, newest first", cmd_runs_failures, NULL },
     { "rerun", "RUN", "the same request once more, as a new run", cmd_runs_rerun, NULL },
     { "retry", "RUN", "try a failed run again from where it stood", cmd_runs_retry, NULL },
+    { "replay", "RUN CHECKPOINT", "a new run from one of its checkpoints", cmd_runs_replay, NULL },
     { 0 },
 };
 

@@ -129,6 +129,8 @@ struct effects {
     struct arena  *arena; /* for texts made by this step; lives until the next step of this machine */
     struct effect *items;
     size_t         count, cap;
+    uint32_t       stop_after_checkpoints; /* 0: never. The step ends behind its n-th checkpoint of a node or prompt, with nothing
+                                              started and nothing finished behind it: the state is that of the checkpoint */
 };
 /* Appends a zeroed effect and returns it; the pointer is valid until the next call. `items` grows on the heap so that its
  * owner can set `count` to 0 and use it for the next step; the owner gives it back with free(). */

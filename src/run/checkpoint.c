@@ -37,19 +37,51 @@ static void bench_free(struct bench *b)
     free(b);
 }
 
+/* Folds up to the checkpoint. What the machine did behind it is not in the records given, so that is no divergence. */
+static enum err bench_fold(struct bench *b, struct reader *reader, struct fold *fold)
+{
+    b->run.plan = plan_load(&b->engine, reader, b->run.row.plan);
+    enum err e = b->run.plan ? fold_ledger(&b->run, reader, fold) : ERR_CORRUPT;
+    return fold->hashed.p ? ERR_OK : e ? e : ERR_CHECKPOINT_NOT_FOUND;
+}
+
 enum err checkpoint_read(const struct engine *engine, struct reader *reader, const struct run_row *row, uint64_t seq,
                          struct arena *arena, struct span *ret_hashed)
 {
     struct bench *b = bench_new(engine, row);
     struct fold   fold = { .arena = arena, .until = seq };
-    b->run.plan = plan_load(engine, reader, row->plan);
-    enum err e = b->run.plan ? fold_ledger(&b->run, reader, &fold) : ERR_CORRUPT;
-    if (fold.hashed.p) { /* what the machine did behind it is not in the records given: no divergence */
+    enum err      e = bench_fold(b, reader, &fold);
+    if (!e)
         *ret_hashed = fold.hashed;
-        e = ERR_OK;
-    } else if (!e) {
-        e = ERR_CHECKPOINT_NOT_FOUND;
+    bench_free(b);
+    return e;
+}
+
+/* A timer of a node that is not at work: it waits for its next try. */
+static bool is_between_tries(struct run *run)
+{
+    for (const struct timer *t = run->timers; t; t = t->next) {
+        struct op_path node = t->path;
+        node.n--;
+        if (node.n && !run_op(run, &node))
+            return true;
     }
+    return false;
+}
+
+enum err checkpoint_cut(const struct engine *engine, struct reader *reader, const struct run_row *row, uint64_t seq, struct arena *arena,
+                        struct cut *ret)
+{
+    struct bench *b = bench_new(engine, row);
+    struct fold   fold = { .arena = arena, .until = seq, .cut = true };
+    struct buf    saved = { 0 };
+    enum err      e = bench_fold(b, reader, &fold);
+    if (!e)
+        e = b->run.plan->ops->save(b->run.machine, &saved);
+    if (!e)
+        *ret = (struct cut){ .saved = arena_copy(arena, buf_view(&saved)), .hashed = fold.hashed,
+                             .between_tries = is_between_tries(&b->run) };
+    buf_done(&saved);
     bench_free(b);
     return e;
 }

@@ -203,7 +203,7 @@ static void apply_model(struct run *run, const struct effect *fx)
     run_record(run, REC_MODEL_STARTED, 0, 0, op->no, op->parent, payload_end(run->engine, &w), SPAN_NONE, NULL);
     call->next = run->calls;
     run->calls = call;
-    if (!run->fold)
+    if (!run->fold && !replay_is_strict(run))
         inflight_begin(run, call, 0);
 }
 
@@ -250,7 +250,7 @@ static void apply_child(struct run *run, const struct effect *fx)
     struct op    node = run_node_of(run, fx->op);
     uint32_t     op = node.no;
     struct error error = { 0 };
-    struct uuid  made = run->fold ? (struct uuid){ 0 } : make_child(run, fx, op, &error);
+    struct uuid  made = run->fold || replay_is_strict(run) ? (struct uuid){ 0 } : make_child(run, fx, op, &error);
     struct jw    w = payload_begin(run->engine, fx->node);
     jw_key(&w, "child_run_id");
     if (uuid_is_nil(made))
@@ -361,6 +361,8 @@ static void apply_checkpoint(struct run *run, const struct effect *fx)
     if (run->fold && seq && seq == run->fold->until)
         run->fold->hashed = arena_copy(run->fold->arena, fx->checkpoint.hashed);
     run->row.checkpoint_seq = (int64_t)seq;
+    if (!run->fold && fx->checkpoint.kind == CHECKPOINT_FINAL)
+        replay_check_final(run, fx->checkpoint.hashed);
 }
 
 static void apply_state(struct run *run, const struct effect *fx)
@@ -440,7 +442,7 @@ static bool apply(struct run *run, const struct effect *fx)
         run_fail_code(run, "unsupported_effect", "internal", false, "tools are not available");
         return false;
     }
-    return !run->gone && !(run->fold && run->fold->err);
+    return !run->gone && !(run->fold && run->fold->err) && !replay_broken(run);
 }
 
 void run_effects(struct run *run)
@@ -449,6 +451,8 @@ void run_effects(struct run *run)
         if (!apply(run, &run->effects.items[i]))
             break;
     run->effects.count = 0;
+    if (!run->fold && !run->gone && replay_broken(run))
+        replay_break(run);
     if (run->fold || run->gone)
         run->failing = (struct op){ .no = 0 };
     else

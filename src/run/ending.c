@@ -69,6 +69,8 @@ static int64_t duration_ms(struct run *run)
 
 void run_finish(struct run *run, struct span output, struct span values)
 {
+    if (!run->fold && !replay_end(run, REC_RUN_FINISHED, output))
+        return;
     struct jw w = payload_begin(run->engine, SPAN_NONE);
     bool      cut = payload_value(&w, "output", output);
     jw_key(&w, "duration_ms");
@@ -127,6 +129,7 @@ void run_open_attempt(struct run *run, struct uuid next, struct span saved)
     run->row.attempt_no++;
     run_new_stream(run);
     run_reset_machine(run);
+    replay_close(run);
     if (saved.n && !run->plan->ops->load(run->plan, saved, &run->machine_arena, &run->machine)) {
         struct snapshot_row row = { .attempt = next, .seq = 0, .digest = sha256_of(saved), .body = saved };
         batch_put(engine_batch(run->engine), TABLE_snapshot, &row);
@@ -154,6 +157,8 @@ static void next_attempt(struct run *run, struct span error)
     env_random_u64(engine->env, &random);
     int64_t bound = run->row.attempt_no - 2 < 6 ? RETRY_BASE_MS << (run->row.attempt_no - 2) : RETRY_MAX_MS;
     uint64_t delay_us = random % (uint64_t)((bound < RETRY_MAX_MS ? bound : RETRY_MAX_MS) * 1000 + 1);
+    if (run->row.replay_mode && !uuid_is_nil(run->row.replayed_from))
+        delay_us = 1; /* strict: timers fire at once */
     run->wake_retry_us = engine->env->mono_us(engine->env) + delay_us;
     run->wake.fire = start_retry;
     loop_timer_set(&run->wake, run->wake_retry_us);
@@ -170,7 +175,10 @@ void run_fail(struct run *run, struct span error)
             fold_take(run, REC_RUN_FAILED, 0, &seq, NULL);
         return;
     }
+    if (!replay_end(run, REC_RUN_FAILED, error))
+        return;
     bool        again = retryable && run->row.status == RUN_ACTIVE && run->plan && run->row.attempt_no < run->plan->max_attempts;
+    again = replay_again(run, again);
     struct uuid id = failure_put(run, FAILURE_RUN, again ? FAILURE_RETRIED : FAILURE_OPEN, run->failing.no ? &run->failing : NULL, error);
     char        text[UUID_TEXT];
     uuid_format(id, text);

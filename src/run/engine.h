@@ -148,6 +148,14 @@ enum err retry_check(struct reader *reader, const struct run_row *row, struct er
  * be repeated. ERR_RUN_NOT_FOUND; else as retry_check, and ERR_THREAD_QUEUE_FULL. *ret_row is queued or pending. */
 enum err run_retry(struct engine *engine, struct uuid workspace, struct uuid id, struct uuid from, struct run_row *ret_row,
                    struct error *error);
+/* A new run on a thread of its own that begins at a checkpoint of another one (agent-runs.md 7.2). ERR_RUN_NOT_FOUND,
+ * ERR_CHECKPOINT_NOT_FOUND, ERR_CHECKPOINT_NOT_REPLAYABLE, ERR_NOT_DETERMINISTIC (strict). */
+struct replay_spec {
+    struct uuid workspace, run, checkpoint;
+    bool        strict;
+    struct span reason; /* p NULL: none */
+};
+enum err run_replay(struct engine *engine, const struct replay_spec *spec, struct run_row *ret_row, struct error *error);
 /* Calls done(user, row) after the commit in which the run is terminal or waits for a person — at once (after the turn's
  * commit) when it is so already. row NULL: storage failed. Returns a ticket for run_unwatch, 0 when the run is unknown. */
 uint64_t run_watch(struct engine *engine, struct uuid workspace, struct uuid id,

@@ -282,6 +282,8 @@ static void take_input(struct run *run, struct pending_input *in, struct run_row
     if (in->kind == IN_ANSWER && !wait_is_open(run, &in->path))
         return;
     run->now_us = run_elapsed_us(run);
+    if (in->at_us > run->now_us)
+        run->now_us = in->at_us;
     if (run->row.status == RUN_WAITING) {
         if (in->kind != IN_ANSWER)
             return;
@@ -301,6 +303,11 @@ static void take_input(struct run *run, struct pending_input *in, struct run_row
     run_step(run, &input);
 }
 
+void run_take_input(struct run *run, struct pending_input *in)
+{
+    take_input(run, in, NULL);
+}
+
 void run_begin_attempt(struct run *run)
 {
     struct engine *engine = run->engine;
@@ -312,14 +319,22 @@ void run_begin_attempt(struct run *run)
         return;
     }
     run_move(run, RUN_CLAIM);
-    bool first = run->row.attempt_no == 1;
-    if (!run->machine && !first)
+    bool first = run->row.attempt_no == 1, replays = !uuid_is_nil(run->row.replayed_from);
+    if (!run->machine && (!first || replays))
         run_load_start(run);
     if (!run->machine && run->plan->ops->init(run->plan, &run->machine_arena, &run->machine)) {
         run_fail_code(run, "internal_error", "internal", false, "the machine could not begin");
         return;
     }
+    if (replays && !run->machine) {
+        run_fail_code(run, "checkpoint_expired", "replay", false, "the state to begin with is gone");
+        return;
+    }
     run_set_elapsed(run, 0);
+    if (replays && !replay_reopen(run))
+        return;
+    if (replays && first)
+        run->from_checkpoint = run->row.replayed_checkpoint;
     struct span values = run->thread ? run->thread->row.values_json : SPAN_NONE;
     struct buf  start = { 0 };
     struct jw   v = jw_on(&start);
@@ -335,6 +350,7 @@ void run_begin_attempt(struct run *run)
     buf_done(&start);
 
     env_random_u64(engine->env, &run->seed);
+    run->seed = replay_seed(run, run->seed);
     struct jw w = payload_begin(engine, SPAN_NONE);
     jw_key(&w, "agent_id");
     jw_uuid(&w, &run->row.agent);
@@ -345,6 +361,10 @@ void run_begin_attempt(struct run *run)
     if (!uuid_is_nil(run->from_checkpoint)) {
         jw_key(&w, "from_checkpoint_id");
         jw_uuid(&w, &run->from_checkpoint);
+    }
+    if (replays) {
+        jw_key(&w, "replay_mode");
+        jw_cstr(&w, run->row.replay_mode ? "strict" : "best_effort");
     }
     struct span pub = payload_end(engine, &w);
     engine->scratch_priv.len = 0;
@@ -358,6 +378,10 @@ void run_begin_attempt(struct run *run)
     jw_u64(&p, run->seed >> 11); /* fits a double exactly */
     jw_key(&p, "values");
     jw_raw(&p, values.n ? values : SPAN("{}"));
+    if (run->replay_reason.p) {
+        jw_key(&p, "reason");
+        jw_str(&p, run->replay_reason);
+    }
     jw_end(&p);
     run->seed >>= 11;
     uint64_t seq = run_record(run, REC_RUN_STARTED, 0, first ? 2 : 0, 0, 0, pub, buf_view(&engine->scratch_priv), NULL);
@@ -396,11 +420,13 @@ void run_turn(struct run *run)
         take_input(run, in, NULL);
         free(in);
     }
-    settle(run);
+    if (replay_feed(run))
+        settle(run);
 }
 
 void run_answer(struct run *run, struct pending_input *in, struct run_row *ret_row)
 {
     take_input(run, in, ret_row);
-    settle(run);
+    if (replay_feed(run))
+        settle(run);
 }

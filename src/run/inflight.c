@@ -32,7 +32,7 @@ void inflight_cancel_under(struct run *run, const struct op_path *prefix)
 }
 
 /* Chunks go to the ledger as they come: one provider chunk, one event (model.md D5). */
-static void on_chunk(void *user, enum model_chunk_kind kind, struct span text)
+void inflight_chunk(void *user, enum model_chunk_kind kind, struct span text)
 {
     struct inflight *call = user;
     struct run  *run = call->run;
@@ -72,7 +72,7 @@ static void start(void *arg, enum err err)
             call = call->next;
     if (call) {
         struct model_call_config config = { .provider = call->provider, .model = call->model, .request = call->request,
-                                            .skip_chunks = intent->skip, .seed = run->seed ^ call->op, .on_chunk = on_chunk,
+                                            .skip_chunks = intent->skip, .seed = run->seed ^ call->op, .on_chunk = inflight_chunk,
                                             .on_end = on_end, .user = call };
         struct error error = { 0 };
         engine->stats.model_calls++;

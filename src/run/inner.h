@@ -62,6 +62,7 @@ struct pending_input {         /* waits for the turn */
     struct uuid           wait;
     struct span           by;
     bool                  rejected; /* IN_ANSWER: what the wait's row says becomes of it */
+    uint64_t              at_us;    /* not before this elapsed time; 0: now */
     uint64_t              duration_us;
 };
 
@@ -110,6 +111,8 @@ struct run {
     bool                 announce_recovery; /* run.recovered goes before the next record */
     bool                 gone;        /* ended or parked: free when nothing holds it */
     uint64_t             now_us;      /* elapsed time of the input in hand */
+    struct replay       *replay;      /* of a run that was replayed from another: what the source did; else NULL */
+    struct span          replay_reason; /* until run.started has it */
     struct fold         *fold;        /* while the ledger is read back: nothing is recorded, everything compared */
 };
 
@@ -211,6 +214,7 @@ void run_turn(struct run *run);     /* takes the inbox, steps, records; may end 
 /* An answer to an open wait, now (the inbox must be empty); *ret_row is the run right behind its record. */
 void run_answer(struct run *run, struct pending_input *in, struct run_row *ret_row);
 void run_begin_attempt(struct run *run); /* claims: RUN_STARTED and the first step */
+void run_take_input(struct run *run, struct pending_input *in); /* now; nothing else may be in the inbox */
 /* One recorded input through the machine and its effects into the ledger (or, in a fold, against it). */
 void run_step(struct run *run, const struct input *in);
 void run_save_snapshot(struct run *run);
@@ -266,6 +270,7 @@ void path_text(const struct op_path *path, struct buf *out); /* for timers' payl
 void inflight_begin(struct run *run, struct inflight *call, uint64_t skip); /* to be started after the commit */
 void inflight_cancel_under(struct run *run, const struct op_path *prefix); /* n == 0: all */
 void inflight_free(struct inflight *call);
+void inflight_chunk(void *call, enum model_chunk_kind kind, struct span text); /* to the ledger; a model's on_chunk */
 
 /* ---- recover.c ---- */
 struct fold {
@@ -273,6 +278,7 @@ struct fold {
     size_t         count, at;
     struct arena  *arena;
     uint64_t       until;   /* the seq of a checkpoint to stop at, its state goes to `hashed`; 0: all there is */
+    bool           cut;     /* with until: the machine stops behind that checkpoint */
     bool           closed;  /* the attempt is over: its terminal record is left out, and so is what led to it */
     struct span    hashed;  /* p NULL: the checkpoint was not met */
     enum err       err;
@@ -280,6 +286,9 @@ struct fold {
 };
 /* In a fold: the next record that the machine's effect must equal; false: the run diverged (run->fold->err). */
 bool     fold_take(struct run *run, enum record_type type, uint32_t op, uint64_t *ret_seq, struct span *ret_pub);
+/* An input as it was recorded; spans live in the arena or in the record. The start has no value. */
+struct input fold_recorded(const struct record *record, struct arena *arena);
+bool         fold_superseded(const struct record *record, struct arena *arena); /* not an input: the call was made again */
 /* Feeds what the ledger of run->row.stream holds, from the newest snapshot that will do, to a machine of run->plan. */
 enum err fold_ledger(struct run *run, struct reader *reader, struct fold *fold);
 /* Rebuilds machine, ops, calls, waits, timers from snapshot and ledger. Reads through the engine's reader (a snapshot must be
@@ -287,6 +296,35 @@ enum err fold_ledger(struct run *run, struct reader *reader, struct fold *fold);
 enum err run_fold(struct run *run, struct reader *reader, struct arena *arena, struct error *error);
 void     run_go_live(struct run *run); /* after a fold: open intents are taken up again */
 enum err engine_recover(struct engine *engine, struct error *error);
+
+/* ---- checkpoint.c ---- */
+struct cut {
+    struct span saved;         /* the machine's state right behind the checkpoint, for ops->load */
+    struct span hashed;        /* as checkpoint_read has it */
+    bool        between_tries; /* a node waited for its next try */
+};
+/* `row` as for checkpoint_read; ERR_CHECKPOINT_NOT_FOUND, ERR_CORRUPT. */
+enum err checkpoint_cut(const struct engine *engine, struct reader *reader, const struct run_row *row, uint64_t seq, struct arena *arena,
+                        struct cut *ret);
+
+/* ---- replay.c: all accept a run that is no replay ---- */
+/* Reads the source again and what the current attempt has recorded so far. False: a strict replay has lost its source. */
+bool     replay_open(struct run *run, struct reader *reader);
+bool     replay_reopen(struct run *run); /* the same, with the engine's reader */
+void     replay_close(struct run *run);  /* the attempt is over; what it read stays until replay_free */
+void     replay_free(struct run *run);
+bool     replay_is_strict(const struct run *run); /* nothing leaves the process */
+uint64_t replay_seed(const struct run *run, uint64_t otherwise);
+void     replay_check(struct run *run, enum record_type type, struct span pub, struct span priv); /* just recorded */
+void     replay_check_final(struct run *run, struct span hashed);
+bool     replay_broken(const struct run *run); /* strict, and a difference was recorded */
+void     replay_break(struct run *run);        /* ends a broken one */
+/* Before the terminal record. False: it differs from the source's, and the run has ended for that. */
+bool     replay_end(struct run *run, enum record_type how, struct span value);
+/* A failing attempt of a strict replay: does another follow? As in the source. */
+bool     replay_again(const struct run *run, bool otherwise);
+/* Strict: gives what the source got, as far as a turn may go. False: there is more, or the run was ended. */
+bool     replay_feed(struct run *run);
 
 /* ---- sweep.c ---- */
 void sweep_start(struct engine *engine);

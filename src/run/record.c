@@ -94,6 +94,7 @@ uint64_t run_record(struct run *run, enum record_type type, uint8_t flags, unsig
     run_dirty(run);
     if (ret_pub)
         *ret_pub = pub;
+    replay_check(run, type, pub, priv);
     return seq;
 }
 

@@ -36,6 +36,8 @@ static void count_delta(struct run *run, const struct record *record)
 bool fold_take(struct run *run, enum record_type type, uint32_t op, uint64_t *ret_seq, struct span *ret_pub)
 {
     struct fold *fold = run->fold;
+    while (fold->at < fold->count && fold->records[fold->at].type == REC_DIVERGED)
+        fold->at++; /* the host's word, not the machine's */
     if (fold->err || fold->at == fold->count || fold->records[fold->at].type != type || fold->records[fold->at].op != op) {
         diverge(run, record_info(type)->ar_type);
         return false;
@@ -166,24 +168,50 @@ static enum err error_of(const struct record *record, enum input_kind kind, stru
     return ERR_OK;
 }
 
+struct input fold_recorded(const struct record *record, struct arena *arena)
+{
+    struct jv priv = record->priv.p ? json_read(record->priv, arena) : (struct jv){ .doc = NULL }, pub = json_read(record->pub, arena);
+    int64_t   us = 0;
+    jv_i64(jv_get(priv, "us"), &us);
+    enum input_kind kind = input_of(record, pub);
+    struct input    in = { .kind = kind, .seq = record->seq, .wall_ms = record->wall_ms, .elapsed_us = (uint64_t)us,
+                           .err = error_of(record, kind, pub), .value = jv_raw(jv_get(priv, "v")) };
+    read_path(jv_get(priv, "p"), &in.op);
+    return in;
+}
+
+bool fold_superseded(const struct record *record, struct arena *arena)
+{
+    return record->type == REC_MODEL_FAILED && record->priv.p && jv_bool(jv_get(json_read(record->priv, arena), "superseded"), false);
+}
+
+/* The checkpoint looked for lies in the step of this input: the machine is to stop behind it. */
+static void stop_at_checkpoint(struct run *run)
+{
+    const struct fold *fold = run->fold;
+    uint32_t           count = 0;
+    run->effects.stop_after_checkpoints = 0;
+    for (size_t i = fold->at; fold->cut && i < fold->count && record_info(fold->records[i].type)->class_ != 'I'; i++) {
+        count += fold->records[i].type == REC_CHECKPOINT;
+        if (fold->records[i].seq == fold->until)
+            run->effects.stop_after_checkpoints = count;
+    }
+}
+
 static void fold_input(struct run *run, const struct record *record)
 {
     struct arena *arena = run->fold->arena;
-    struct jv     priv = json_read(record->priv, arena), pub = json_read(record->pub, arena);
-    struct op_path path;
-    int64_t        us = 0, seed = 0;
-    read_path(jv_get(priv, "p"), &path);
-    jv_i64(jv_get(priv, "us"), &us);
-    enum input_kind kind = input_of(record, pub);
-    struct input    in = { .kind = kind, .seq = record->seq, .op = path, .wall_ms = record->wall_ms, .elapsed_us = (uint64_t)us,
-                           .err = error_of(record, kind, pub), .value = jv_raw(jv_get(priv, "v")) };
-    if (kind == IN_START) {
+    struct input  in = fold_recorded(record, arena);
+    int64_t       seed = 0;
+    if (in.kind == IN_START) {
+        struct jv priv = json_read(record->priv, arena);
         jv_i64(jv_get(priv, "seed"), &seed);
         run->seed = (uint64_t)seed;
         in.value = start_value(run, priv);
     } else {
-        forget_answered(run, record, &path);
+        forget_answered(run, record, &in.op);
     }
+    stop_at_checkpoint(run);
     run->last_wall_ms = record->wall_ms;
     if (!run->fold->err)
         run_step(run, &in);
@@ -191,14 +219,12 @@ static void fold_input(struct run *run, const struct record *record)
 
 static void fold_one(struct run *run, const struct record *record)
 {
-    struct jv priv;
     switch (record_info(record->type)->class_) {
     case 'D':
         count_delta(run, record);
         break;
     case 'I':
-        priv = record->priv.p ? json_read(record->priv, run->fold->arena) : (struct jv){ 0 };
-        if (record->type == REC_MODEL_FAILED && jv_bool(jv_get(priv, "superseded"), false))
+        if (fold_superseded(record, run->fold->arena))
             superseded(run, record);
         else
             fold_input(run, record);
@@ -206,7 +232,7 @@ static void fold_one(struct run *run, const struct record *record)
     case 'E':
         if (record->type == REC_MODEL_STARTED)
             supersede(run, record);
-        else
+        else if (record->type != REC_DIVERGED)
             diverge(run, record_info(record->type)->ar_type);
         break;
     default:
@@ -585,6 +611,13 @@ void run_go_live(struct run *run)
     int64_t        away_ms = engine->env->wall_ms(engine->env) - run->last_wall_ms;
     run_set_elapsed(run, run->now_us + (away_ms > 0 ? (uint64_t)away_ms * 1000 : 0));
     run->announce_recovery = stream_head(run->stream) > 0 && run->row.status == RUN_ACTIVE;
+    if (run->row.status != RUN_QUEUED && !replay_reopen(run))
+        return;
+    if (replay_is_strict(run)) { /* its calls were never made */
+        run_set_elapsed(run, run->now_us);
+        run_ready(run);
+        return;
+    }
     for (struct inflight *c = run->calls; c; c = c->next) {
         uint64_t skip = 0;
         if (model_resumable(engine->config.models, c->provider))

@@ -156,6 +156,7 @@ void run_forget(struct run *run)
     loop_timer_clear(&run->wake);
     run_reset_machine(run);
     free_list(TAKE(run->inbox));
+    replay_free(run);
     stream_unref(run->stream);
     thread_unref(run->thread);
     free(run->ops);
@@ -244,8 +245,8 @@ void run_set_elapsed(struct run *run, uint64_t elapsed_us)
 /* The run's own time limit counts what it does, not how long people think. */
 static uint64_t timeout_us(const struct run *run)
 {
-    if (!run->plan || !run->plan->run_timeout_us || run->row.status != RUN_ACTIVE)
-        return 0;
+    if (!run->plan || !run->plan->run_timeout_us || run->row.status != RUN_ACTIVE || replay_is_strict(run))
+        return 0; /* what a strict replay is fed has the times of its source */
     return run->plan->run_timeout_us + (uint64_t)run->row.waited_ms * 1000;
 }
 

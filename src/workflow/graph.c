@@ -59,6 +59,7 @@ struct turn {
     struct doc_seen *docs;
     struct ref_docs refs;
     uint32_t starts; /* in this step */
+    uint32_t checkpoints; /* in this step */
     size_t bytes;    /* of outputs and states in its effects */
 };
 
@@ -292,6 +293,7 @@ static void checkpoint(struct turn *t, enum checkpoint_kind kind, uint32_t node)
     fx->checkpoint.step = t->m->steps;
     fx->checkpoint.hashed = hashed_state(t->m, t->out->arena);
     t->bytes += fx->checkpoint.hashed.n;
+    t->checkpoints++;
 }
 
 /* ---- the end of the run ---- */
@@ -642,12 +644,18 @@ static void pause_run(struct turn *t)
     fx->timer.due_us = t->in->elapsed_us;
 }
 
+/* Somebody wants the state as it was at this checkpoint, and nothing of what came behind it. */
+static bool is_cut(const struct turn *t)
+{
+    return t->out->stop_after_checkpoints && t->checkpoints >= t->out->stop_after_checkpoints;
+}
+
 static void start_ready(struct turn *t)
 {
     struct machine *m = t->m;
     uint32_t node;
 
-    while (m->life == LIFE_RUNNING && !m->paused && (node = next_to_start(m)) != NO_INDEX) {
+    while (!is_cut(t) && m->life == LIFE_RUNNING && !m->paused && (node = next_to_start(m)) != NO_INDEX) {
         if (t->starts >= STEP_STARTS_MAX || t->bytes >= STEP_BYTES_MAX) {
             pause_run(t);
             return;
@@ -655,7 +663,7 @@ static void start_ready(struct turn *t)
         token_take(m, node);
         run_node(t, node, 1);
     }
-    if (m->life != LIFE_RUNNING || m->running > 0 || m->paused)
+    if (is_cut(t) || m->life != LIFE_RUNNING || m->running > 0 || m->paused)
         return;
     /* Among nodes with tokens one can always start. Suppose each had another in its way, in a ring, and take the
      * innermost loop that holds the ring: a header with a token stops nobody in its loop, and without the way through

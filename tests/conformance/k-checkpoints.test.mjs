@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { suite } from './lib/harness.mjs';
-import { UNKNOWN_ID, checkList, checkRun, invalid, problem } from './lib/expect.mjs';
+import { UNKNOWN_ID, checkLedger, checkList, checkRun, invalid, problem } from './lib/expect.mjs';
 import { graph, makeAgent, makeDraft, node, publish } from './lib/fixtures.mjs';
 
 // Canonical JSON of what has only ASCII names and small numbers.
@@ -103,6 +103,124 @@ suite('K checkpoints', {}, (test) => {
         assert.deepEqual(list.items.map((i) => i.checkpoint_id), ids.slice(1, 3));
         assert.deepEqual(checkList(await api.get(`/threads/${thread_id}/checkpoints`, { order: 'asc' })).items.map((i) => i.checkpoint_id), ids.slice().reverse());
         invalid(await api.get(`/threads/${thread_id}/history`, { limit: 0 }), 'limit', 'invalid_parameter');
+    });
+
+    const replay = (api, run, checkpoint, body) => api.post(`/runs/${run.run_id}/checkpoints/${checkpoint.checkpoint_id}/replay`, body);
+
+    test('K3 replay from the first checkpoint, with an empty body', async ({ api, E }) => {
+        const run = await api.createAndFinish({ agent_id: E, input: { n: 1 } });
+        const [first] = (await index(api, run)).items;
+        const res = await replay(api, run, first, {});
+        assert.equal(res.status, 201, res.text);
+        const made = res.json;
+        assert.equal(res.headers.get('location'), `/v1/api/runs/${made.run_id}`);
+        assert.notEqual(made.run_id, run.run_id);
+        assert.deepEqual([made.replay_mode, made.replayed_from_run_id, made.replayed_from_checkpoint_id, made.reused], ['best_effort', run.run_id, first.checkpoint_id, false]);
+        const again = checkRun(await api.until(made.run_id));
+        assert.deepEqual([again.status, again.source, again.replay_mode, again.bundle_id], ['completed', 'replay', 'best_effort', run.bundle_id]);
+        assert.deepEqual([again.input, again.output], [run.input, run.output]);
+        const events = await api.ledger(again.run_id);
+        checkLedger(events, { attemptId: made.current_attempt_id });
+        assert.deepEqual([events[0].payload.from_checkpoint_id, events[0].payload.replay_mode], [first.checkpoint_id, 'best_effort']);
+        assert.deepEqual(events.filter((e) => e.type === 'NODE_STARTED' || e.type === 'REPLAY_DIVERGED'), [], 'what was finished stays finished');
+        for (const body of [undefined, { mode: null }, { mode: 'best_effort', reason: 'x' }])
+            assert.equal((await api.ok(replay(api, run, first, body), 201)).replay_mode, 'best_effort');
+    });
+
+    test('K4 strict replay from every checkpoint: the same end, the same chunks; O5 and inspection count it', async ({ api }) => {
+        const agent = await makeAgent(api, graph([node('a', 'core.set', { value: { n: 1 } }, ['m', 'e']),
+            node('m', 'model.chat', { provider: 'scripted', model: 'demo', prompt: 'Hi', script: { text: 'one two three', interval_ms: 2 } }, 'gate'),
+            node('e', 'core.emit', { count: 4, interval_ms: 2 }, 'gate'), node('gate', 'core.human', { prompt: 'ok?' }, 'end'),
+            node('end', 'core.value', { value: [{ $from: '/nodes/m/output/text' }, { $from: '/nodes/e/output/ticks' }, { $from: '/nodes/gate/output' }, { $from: '/values/n' }] })]));
+        const asked = await api.waiting((await api.create({ agent_id: agent })).run_id);
+        await api.ok(api.resume(asked.run_id, { input: 'yes' }), 200);
+        const run = await api.until(asked.run_id);
+        assert.deepEqual(run.output, ['one two three', 4, 'yes', 1]);
+        const chunks = (events) => events.filter((e) => e.type === 'MODEL_DELTA').map((e) => e.payload.delta).sort();
+        const source = await api.ledger(run.run_id);
+        const { items } = await index(api, run);
+        const made = [];
+        for (const item of items) {
+            const answer = await api.ok(replay(api, run, item, { mode: 'strict', reason: 'audit' }), 201);
+            made.push(answer.run_id);
+            const again = checkRun(await api.until(answer.run_id));
+            assert.deepEqual([again.status, again.output, again.replay_mode], ['completed', run.output, 'strict'], JSON.stringify(again.error));
+            assert.deepEqual([again.replayed_from_run_id, again.replayed_from_checkpoint_id], [run.run_id, item.checkpoint_id]);
+            const events = await api.ledger(again.run_id);
+            checkLedger(events, { attemptId: again.current_attempt_id });
+            if (item === items[0]) assert.deepEqual(chunks(events), chunks(source));
+            const all = await api.ok(api.get(`/runs/${again.run_id}/inspection`));
+            assert.deepEqual(all.replay, { replayed_from_run_id: run.run_id, replayed_from_checkpoint_id: item.checkpoint_id, replay_mode: 'strict', reason: 'audit', divergences: [] });
+        }
+        assert.deepEqual((await api.ok(api.get(`/runs/${run.run_id}/inspection`))).replay, { replays: made });
+    });
+
+    test('K5 K6 bodies and checkpoints that will not do', async ({ api, E, H }) => {
+        const run = await api.createAndFinish({ agent_id: E });
+        const other = await api.createAndFinish({ agent_id: E });
+        const [first] = (await index(api, run)).items;
+        invalid(await replay(api, run, first, { mode: 'maybe' }), '/mode');
+        invalid(await replay(api, run, first, { mode: 1 }), '/mode');
+        invalid(await replay(api, run, first, { reason: 'x'.repeat(2001) }), '/reason');
+        problem(await replay(api, other, first, {}), 'checkpoint_not_found');
+        for (const id of [UNKNOWN_ID, 'nope']) {
+            problem(await replay(api, run, { checkpoint_id: id }, {}), 'checkpoint_not_found');
+            problem(await replay(api, { run_id: id }, first, {}), 'run_not_found');
+        }
+        const waiting = await api.waiting((await api.create({ agent_id: H })).run_id);
+        const [human] = (await index(api, waiting)).items;
+        const again = await api.ok(replay(api, waiting, human, {}), 201);
+        assert.equal((await api.waiting(again.run_id)).human_prompt, waiting.human_prompt, 'best effort asks again');
+        problem(await replay(api, waiting, human, { mode: 'strict' }), 'replay_not_deterministic');
+        for (const id of [waiting.run_id, again.run_id]) await api.ok(api.cancel(id), 200);
+        const paused = await api.ok(replay(api, waiting, human, { mode: 'strict' }), 201);
+        await api.waiting(paused.run_id);
+        await api.ok(api.cancel(paused.run_id), 200);
+    });
+
+    test('K7 a running source is not replayed strictly', async ({ api }) => {
+        const agent = await makeAgent(api, graph([node('a', 'core.echo', {}, 'e'), node('e', 'core.emit', { count: 400, interval_ms: 20 })]));
+        const run = await api.create({ agent_id: agent });
+        await api.until(run.run_id, 'running');
+        const [first] = (await index(api, run)).items;
+        assert.deepEqual([first.replayable, first.strict_replayable], [true, false]);
+        problem(await replay(api, run, first, { mode: 'strict' }), 'replay_not_deterministic');
+        const beside = await api.ok(replay(api, run, first, {}), 201);
+        for (const id of [run.run_id, beside.run_id]) await api.ok(api.cancel(id), 200);
+        const again = await api.ok(replay(api, run, first, { mode: 'strict' }), 201);
+        assert.equal((await api.until(again.run_id)).status, 'cancelled', 'it ends where its source was ended');
+    });
+
+    test('K8 a thread of its own; the source and its thread stay as they are', async ({ api }) => {
+        const agent = await makeAgent(api, graph([node('a', 'core.set', { value: { n: 1 } }, 'b'), node('b', 'core.set', { value: { m: 2 } })]));
+        const { thread_id } = await api.ok(api.post('/threads', { values: { kept: 1 } }), 201);
+        const run = await api.createAndFinish({ agent_id: agent, thread: { thread_id } });
+        const before = [await api.run(run.run_id), await api.ledger(run.run_id), await api.ok(api.get(`/threads/${thread_id}`))];
+        const [first] = (await index(api, run)).items;
+        for (const mode of ['best_effort', 'strict']) {
+            const made = await api.ok(replay(api, run, first, { mode }), 201);
+            assert.notEqual(made.thread_id, thread_id);
+            await api.until(made.run_id);
+            const thread = await api.ok(api.get(`/threads/${made.thread_id}`));
+            assert.deepEqual([thread.forked_from_thread_id, thread.values], [thread_id, { kept: 1, n: 1, m: 2 }]);
+        }
+        assert.deepEqual([await api.run(run.run_id), await api.ledger(run.run_id), await api.ok(api.get(`/threads/${thread_id}`))], before);
+    });
+
+    test('7.2 best effort: another answer is a difference that is told, and the run goes on', async ({ api, H }) => {
+        const asked = await api.waiting((await api.create({ agent_id: H })).run_id);
+        await api.ok(api.resume(asked.run_id, { input: 'yes' }), 200);
+        const run = await api.until(asked.run_id);
+        const human = (await index(api, run)).items.find((i) => i.kind === 'human');
+        const again = await api.waiting((await api.ok(replay(api, run, human, {}), 201)).run_id);
+        await api.ok(api.resume(again.run_id, { input: 'no' }), 200);
+        const done = await api.until(again.run_id);
+        assert.equal(done.status, 'completed');
+        const told = (await api.ledger(again.run_id)).filter((e) => e.type === 'REPLAY_DIVERGED');
+        assert.ok(told.length >= 1);
+        const { replay: { divergences } } = await api.ok(api.get(`/runs/${again.run_id}/inspection`));
+        assert.deepEqual(divergences.map((d) => [d.seq, d.kind]), told.map((e) => [e.seq, e.payload.kind]));
+        assert.equal(told[0].payload.kind, 'effect');
     });
 
     test('Y1 rerun: same input, another run, another thread, empty state', async ({ api, E }) => {

@@ -265,6 +265,64 @@ static bool put_replay_run(void *user, const void *row)
     return true;
 }
 
+/* What a replay's own ledgers say about it: why it was asked for, and where it went another way than its source. */
+struct replay_notes {
+    struct arena *arena;
+    struct buf    divergences; /* with commas */
+    struct span   reason;      /* JSON; p NULL: none */
+};
+
+static void note_divergence(struct replay_notes *notes, const struct record *record)
+{
+    static const char *const members[] = { "node", "kind", "expected", "actual" };
+    struct jv pub = json_read(arena_copy(notes->arena, record->pub), notes->arena);
+    if (notes->divergences.len)
+        BUF_LIT(&notes->divergences, ",");
+    struct jw w = jw_on(&notes->divergences);
+    jw_obj(&w);
+    jw_key(&w, "seq");
+    jw_u64(&w, record->seq);
+    for (size_t i = 0; i < ARRAY_LEN(members); i++) {
+        jw_key(&w, members[i]);
+        jw_raw(&w, jv_raw(jv_get(pub, members[i])));
+    }
+    jw_end(&w);
+}
+
+static bool note_frame(void *user, const struct frame *frame)
+{
+    struct replay_notes *notes = user;
+    struct frame_reader  reader = frame_read(frame->first_seq, frame->n, frame->base_ms, frame->body);
+    struct record        record;
+    while (frame_next(&reader, &record)) {
+        if (record.type == REC_DIVERGED)
+            note_divergence(notes, &record);
+        if (record.type != REC_RUN_STARTED || notes->reason.p || !record.priv.p)
+            continue;
+        struct jv reason = jv_get(json_read(arena_copy(notes->arena, record.priv), notes->arena), "reason");
+        if (jv_is(reason, JSON_STRING))
+            notes->reason = jv_raw(reason);
+    }
+    return true;
+}
+
+static void put_notes(struct inspect *in, struct jw *w)
+{
+    struct replay_notes notes = { .arena = &in->call->arena };
+    struct buf          list = { 0 };
+    for (size_t i = 0; i < in->attempt_count; i++)
+        (void)reader_frames(in->call->reader, in->attempts[i].stream, 0, SIZE_MAX, note_frame, &notes);
+    jw_key(w, "reason");
+    jw_raw(w, notes.reason); /* none: null */
+    jw_key(w, "divergences");
+    BUF_LIT(&list, "[");
+    buf_span(&list, buf_view(&notes.divergences));
+    BUF_LIT(&list, "]");
+    jw_raw(w, buf_view(&list));
+    buf_done(&list);
+    buf_done(&notes.divergences);
+}
+
 static void put_replay(struct inspect *in, struct jw *w)
 {
     const struct run_row *run = &in->run;
@@ -282,6 +340,7 @@ static void put_replay(struct inspect *in, struct jw *w)
         put_id(w, "replayed_from_checkpoint_id", run->replayed_checkpoint);
         jw_key(w, "replay_mode");
         jw_cstr(w, run->replay_mode ? "strict" : "best_effort");
+        put_notes(in, w);
     }
     if (count) {
         jw_key(w, "replays");

@@ -16,6 +16,7 @@ const struct route agent_runs_routes[] = {
     { HTTP_M_POST,   "/v1/api/runs/{id}/resume",                    "runs:write",   runs_resume,       0 },
     { HTTP_M_POST,   "/v1/api/runs/{id}/rerun",                     "runs:write",   runs_rerun,        ROUTE_EMPTY_OK },
     { HTTP_M_GET,    "/v1/api/runs/{id}/checkpoints/index",         "runs:read",    checkpoints_index, ROUTE_READ | ROUTE_HEAVY },
+    { HTTP_M_POST,   "/v1/api/runs/{id}/checkpoints/{checkpoint}/replay", "runs:write", runs_replay, ROUTE_EMPTY_OK },
     { HTTP_M_GET,    "/v1/api/checkpoints/{id}",                    "runs:read",    checkpoints_get,   ROUTE_READ | ROUTE_HEAVY },
     { HTTP_M_GET,    "/v1/api/threads/{id}/history",                "threads:read", threads_history,   ROUTE_READ | ROUTE_HEAVY },
     { HTTP_M_GET,    "/v1/api/threads/{id}/checkpoints",            "threads:read", threads_checkpoints, ROUTE_READ | ROUTE_HEAVY },

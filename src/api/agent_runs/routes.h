@@ -62,6 +62,9 @@ void checkpoints_get(struct call *call);
 void threads_history(struct call *call);
 void threads_checkpoints(struct call *call);
 
+/* replay.c */
+void runs_replay(struct call *call);
+
 /* approvals.c */
 void approvals_list(struct call *call);
 void approvals_get(struct call *call);
