@@ -77,6 +77,10 @@ static const struct column audit_columns[] = { AUDIT_COLUMNS(COLUMN) };
 static const struct column failure_columns[] = { FAILURE_COLUMNS(COLUMN) };
 #undef ROW
 
+#define ROW struct stat_row
+static const struct column stat_columns[] = { STAT_COLUMNS(COLUMN) };
+#undef ROW
+
 static const char *const no_indexes[] = { NULL };
 static const char *const workspace_indexes[] = {
     "CREATE INDEX IF NOT EXISTS workspace_by_tenant ON workspace (tenant, id)",
@@ -130,6 +134,7 @@ static const char *const failure_indexes[] = {
 };
 
 #define audit_indexes    no_indexes
+#define stat_indexes     no_indexes
 #define meta_indexes     no_indexes
 #define node_indexes     no_indexes
 #define tenant_indexes   no_indexes

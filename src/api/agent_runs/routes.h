@@ -74,5 +74,10 @@ void failures_get(struct call *call);
 void runs_retry(struct call *call);
 void render_failure(struct jw *w, struct reader *reader, const struct failure_row *row); /* a RunFailureRetentionItem */
 
+/* observability.c */
+void observability_summary(struct call *call);
+void observability_capabilities(struct call *call);
+void observability_bindings(struct call *call);
+
 /* inspection.c */
 void runs_inspection(struct call *call);
