@@ -143,7 +143,8 @@ struct engine {
     struct u64_map        watches;    /* ticket -> struct watch */
     struct run           *dirty_runs, *ready_runs, **ready_tail;
     struct thread        *dirty_threads;
-    struct loop_timer     tick, sweep;
+    struct loop_timer     tick, sweep, cron_timer;
+    struct uuid_map       crons;
     struct uuid_map       parked;     /* run id -> struct parked: those with a due time */
     uint64_t              next_ticket;
     bool                  draining, failed;
@@ -300,6 +301,10 @@ enum err fold_ledger(struct run *run, struct reader *reader, struct fold *fold);
 enum err run_fold(struct run *run, struct reader *reader, struct arena *arena, struct error *error);
 void     run_go_live(struct run *run); /* after a fold: open intents are taken up again */
 enum err engine_recover(struct engine *engine, struct error *error);
+
+/* ---- cron.c ---- */
+enum err cron_start(struct engine *engine, struct error *error); /* reads them all; those that were missed run now */
+void     cron_free_all(struct engine *engine);
 
 /* ---- sweep.c ---- */
 void sweep_start(struct engine *engine);

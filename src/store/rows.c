@@ -77,6 +77,9 @@ static const struct column audit_columns[] = { AUDIT_COLUMNS(COLUMN) };
 static const struct column failure_columns[] = { FAILURE_COLUMNS(COLUMN) };
 #undef ROW
 
+#define ROW struct cron_row
+static const struct column cron_columns[] = { CRON_COLUMNS(COLUMN) };
+#undef ROW
 #define ROW struct stat_row
 static const struct column stat_columns[] = { STAT_COLUMNS(COLUMN) };
 #undef ROW
@@ -135,6 +138,7 @@ static const char *const failure_indexes[] = {
 
 #define audit_indexes    no_indexes
 #define stat_indexes     no_indexes
+#define cron_indexes     no_indexes
 #define meta_indexes     no_indexes
 #define node_indexes     no_indexes
 #define tenant_indexes   no_indexes
@@ -152,7 +156,7 @@ static const char *const failure_indexes[] = {
  * 2,200. */
 #define IN_ORDER_OF_ARRIVAL(id)                                                                             \
     ((id) == TABLE_run || (id) == TABLE_thread || (id) == TABLE_wait || (id) == TABLE_bundle || (id) == TABLE_plan || \
-     (id) == TABLE_snapshot || (id) == TABLE_blob || (id) == TABLE_failure)
+     (id) == TABLE_snapshot || (id) == TABLE_blob || (id) == TABLE_failure || (id) == TABLE_cron)
 
 #define TABLE_ENTRY(table, COLUMNS, key_count)      \
     [TABLE_##table] = {                             \
