@@ -4,8 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* 2: tables stream, producer, purge, audit, failure. An older database gets the tables that it lacks. */
-enum { SCHEMA_VERSION = 2 };
+/* 2: tables stream, producer, purge, audit, failure. 3: stat, cron. An older database gets the tables that it lacks. */
+enum { SCHEMA_VERSION = 3 };
 
 static enum err run_text(struct store *store, struct buf *sql, struct error *error)
 {
