@@ -91,9 +91,10 @@ void stat_run_again(struct run *run)
 
 void stat_handoff(struct run *run, uint64_t seq)
 {
+    if (run->fold)
+        return; /* counted when it happened */
     struct stat_row row = row_of(run, STAT_HANDOFF, (int64_t)seq);
-    if (!run->fold)
-        batch_put(engine_batch(run->engine), TABLE_stat, &row);
+    batch_put(engine_batch(run->engine), TABLE_stat, &row);
 }
 
 void stat_failure(struct run *run, struct span category)

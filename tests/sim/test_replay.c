@@ -25,7 +25,8 @@ struct sample {
 
 static const char echo[] = GRAPH("a", "", CORE("a", "core.echo", "{}", "null"));
 static const char chain[] = GRAPH("a", "", MODEL("a", "alpha beta", "0", "\"b\"") "," CORE("b", "core.set", "{\"value\":{\"n\":1}}", "\"c\"")
-    "," MODEL("c", "gamma", "0", "\"d\"") "," CORE("d", "core.value", "{\"value\":[{\"$from\":\"/nodes/a/output/text\"},{\"$from\":\"/nodes/c/output/text\"},{\"$from\":\"/values/n\"}]}", "null"));
+    "," MODEL("c", "gamma", "0", "\"d\"") "," CORE("d", "core.value", "{\"value\":[{\"$from\":\"/nodes/a/output/text\"},"
+        "{\"$from\":\"/nodes/c/output/text\"},{\"$from\":\"/values/n\"}]}", "null"));
 
 static const struct sample samples[] = {
     { "echo", echo, NULL, RUN_COMPLETED },
@@ -37,7 +38,8 @@ static const struct sample samples[] = {
       NULL, RUN_COMPLETED },
     { "parallel", GRAPH("f", "", CORE("f", "core.echo", "{}", "[\"a\",\"b\",\"z\"]") "," MODEL("a", "one two three four", "2", "\"j\"") ","
       MODEL("b", "one", "1", "\"m\"") "," CORE("m", "core.set", "{\"value\":{\"b\":true}}", "\"n\"") "," MODEL("n", "n n", "1", "\"j\"") ","
-      CORE("z", "core.sleep", "{\"ms\":4}", "\"j\"") "," CORE("j", "core.value", "{\"value\":[{\"$from\":\"/nodes/a/output/text\"},{\"$from\":\"/nodes/n/output/text\"},{\"$from\":\"/values/b\"}]}", "null")),
+      CORE("z", "core.sleep", "{\"ms\":4}", "\"j\"") "," CORE("j", "core.value", "{\"value\":[{\"$from\":\"/nodes/a/output/text\"},"
+        "{\"$from\":\"/nodes/n/output/text\"},{\"$from\":\"/values/b\"}]}", "null")),
       NULL, RUN_COMPLETED },
     { "human", GRAPH("a", "", MODEL("a", "draft", "0", "\"g\"") "," NODE("g", "core.human", "human", "{\"prompt\":\"ok?\"}", "\"e\"") ","
       CORE("e", "core.value", "{\"value\":{\"$from\":\"/nodes/g/output\"}}", "null")), NULL, RUN_COMPLETED },
@@ -45,12 +47,14 @@ static const struct sample samples[] = {
       NODE("g", "core.human", "human", "{\"prompt\":\"ok?\"}", "\"j\"") "," MODEL("w", "a b c", "2", "\"j\"") ","
       CORE("j", "core.value", "{\"value\":{\"$from\":\"/nodes/g/output\"}}", "null")), NULL, RUN_COMPLETED },
     { "loop", GRAPH("a", "", NODE("a", "core.human", "human", "{\"prompt\":\"again?\"}", "\"s\"") ","
-      NODE("s", "core.switch", "builtin", "{\"cases\":[{\"when\":{\"pointer\":\"/nodes/a/output\",\"equals\":1},\"next\":\"m\"},{\"when\":{\"pointer\":\"/nodes/a/output\",\"equals\":2},\"next\":\"m\"},{\"next\":\"e\"}]}", "null") ","
+      NODE("s", "core.switch", "builtin", "{\"cases\":[{\"when\":{\"pointer\":\"/nodes/a/output\",\"equals\":1},\"next\":\"m\"},"
+        "{\"when\":{\"pointer\":\"/nodes/a/output\",\"equals\":2},\"next\":\"m\"},{\"next\":\"e\"}]}", "null") ","
       MODEL("m", "round", "0", "\"a\"") "," CORE("e", "core.value", "{\"value\":{\"$from\":\"/nodes/a/output\"}}", "null")), NULL, RUN_COMPLETED },
     { "handoff", GRAPH("h", "", NODE("h", "core.handoff", "agent", "{\"agent_id\":\"%s\",\"input\":{\"x\":1}}", "\"e\"") ","
       CORE("e", "core.value", "{\"value\":{\"$from\":\"/nodes/h/output\"}}", "null")), chain, RUN_COMPLETED },
     { "tries of a node", GRAPH("a", "", CORE("a", "core.echo", "{}", "\"f\"") ","
-      "{\"node\":\"f\",\"capability_ref\":\"core.fail\",\"capability_version\":\"1\",\"execution_binding\":\"builtin\",\"policy\":{\"max_tries\":3,\"backoff_ms\":2},"
+      "{\"node\":\"f\",\"capability_ref\":\"core.fail\",\"capability_version\":\"1\",\"execution_binding\":\"builtin\","
+        "\"policy\":{\"max_tries\":3,\"backoff_ms\":2},"
       "\"config\":{\"code\":\"flaky\",\"category\":\"network\",\"message\":\"m\",\"retryable\":true,\"fail_times\":2},\"next\":\"e\"}" ","
       CORE("e", "core.value", "{\"value\":3}", "null")), NULL, RUN_COMPLETED },
     { "a second attempt", GRAPH("a", ",\"policy\":{\"max_attempts\":2}", MODEL("a", "first", "0", "\"f\"") ","
