@@ -581,7 +581,7 @@ reference_start() {
     local dir=$root/build/bench-peers/durable-streams
     mkdir -p "$dir" "$work/reference"
     cp bench/peers/durable-streams/* bench/peers/durable-streams/.npmrc "$dir/"
-    [ -d "$dir/node_modules" ] || (cd "$dir" && npm ci --no-audit --no-fund --loglevel=error >&2) || return 1
+    [ -d "$dir/node_modules" ] || (cd "$dir" && npm install --no-audit --no-fund --loglevel=error >&2) || return 1
     reference_port=$(free_port)
     (cd "$dir" && exec node app.mjs "$reference_port" "$work/reference") >>"$work/reference.log" 2>&1 &
     reference=$!
