@@ -67,7 +67,8 @@ int cmd_crons_list(struct cli *cli, int argc, char **argv)
     int       code = work_begin(cli, &spec, argc, argv, &w);
     if (code >= 0)
         return code;
-    struct web_request request = { .path = path_query(&w.arena, "/v1/api/crons", "limit", arena_printf(&w.arena, "%" PRId64, w.options.limit).p) };
+    const char        *limit = arena_printf(&w.arena, "%" PRId64, w.options.limit).p;
+    struct web_request request = { .path = path_query(&w.arena, "/v1/api/crons", "limit", limit) };
     code = cli_ask(cli, spec.command, w.web, &request, &w.arena, &list, NULL);
     if (code == EXIT_OK && w.options.json)
         cli_put_json(stdout, list, cli->out_tty);
@@ -114,8 +115,9 @@ int cmd_crons_create(struct cli *cli, int argc, char **argv)
         { "schedule", NULL, OPT_TEXT, offsetof(struct options, schedule), "LINE",
           "five fields: minute hour day-of-month month day-of-week, as in \"0 9 * * 1-5\"", 0, 0 },
         { "timezone", NULL, OPT_TEXT, offsetof(struct options, timezone), "ZONE", "an IANA name, default UTC", 0, 0 },
-        { "input", NULL, OPT_TEXT, offsetof(struct options, input), "JSON", "of every run; @FILE reads it, @- from standard input", 0, 0 },
-        { "thread", NULL, OPT_TEXT, offsetof(struct options, thread), "THREAD", "all runs on this thread, default one of its own each", 0, 0 },
+        { "input", NULL, OPT_TEXT, offsetof(struct options, input), "JSON",
+          "of every run; @FILE reads it, @- from standard input", 0, 0 },
+        { "thread", NULL, OPT_TEXT, offsetof(struct options, thread), "THREAD", "all runs on it; default: each on its own", 0, 0 },
         { "end", NULL, OPT_TEXT, offsetof(struct options, end), "TIME", "no run from then on, RFC 3339", 0, 0 },
         { "disabled", NULL, OPT_FLAG, offsetof(struct options, disabled), NULL, "never due until it is enabled", 0, 0 },
         JSON_OPT,
@@ -123,7 +125,8 @@ int cmd_crons_create(struct cli *cli, int argc, char **argv)
     };
     static const struct args_spec spec = { .command = "crons create", .operands = "AGENT", .min = 1, .max = 1, .opts = opts,
                                            .opt_count = ARRAY_LEN(opts), .about = "Runs an agent (its id) by the clock.",
-                                           .epilog = "example:\n  perdure crons create AGENT --schedule \"0 9 * * 1-5\" --timezone Europe/Berlin\n" };
+                                           .epilog = "example:\n  perdure crons create AGENT --schedule \"0 9 * * 1-5\" "
+                                                     "--timezone Europe/Berlin\n" };
     CLEANUP(work_done) struct work w = { 0 };
     CLEANUP(buf_done) struct buf   body = { 0 };
     struct jw    json = jw_on(&body);

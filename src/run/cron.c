@@ -30,7 +30,8 @@ static void wrong(struct issues *issues, const char *pointer, const char *code, 
         issue_add(issues, span_of(pointer), code, "%s", message);
 }
 
-static struct span member_text(struct jv config, const char *name, const char *pointer, size_t max, struct arena *arena, struct issues *issues)
+static struct span member_text(struct jv config, const char *name, const char *pointer, size_t max, struct arena *arena,
+                               struct issues *issues)
 {
     struct jv v = jv_get(config, name);
     if (jv_is(v, JSON_NONE) || jv_is(v, JSON_NULL))

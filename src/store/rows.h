@@ -100,8 +100,8 @@ struct table {
 #define STAT_COLUMNS(X)                                                                                                        \
     X(UUID, workspace) X(I64, kind) X(I64, created_ms) X(UUID, run) X(I64, attempt_no) X(I64, op) X(UUID, agent) X(I64, status)    \
     X(I64, ms) X(I64, tries) X(I64, replayed) X(I64, at_ms) X(BYTES, ref) X(BYTES, version) X(BYTES, binding) X(BYTES, category)
-/* config: JSON object of what was asked for, as the API takes it. due_ms: the latest minute that was dealt with; 0: none yet. error: why the latest due
- * minute gave no run, or NULL */
+/* config: JSON object of what was asked for, as the API takes it. due_ms: the latest minute that was dealt with; 0: none yet.
+ * error: why the latest due minute gave no run, or NULL */
 #define CRON_COLUMNS(X)                                                                                                        \
     X(UUID, workspace) X(UUID, id) X(UUID, tenant) X(UUID, agent) X(BYTES, config) X(I64, due_ms) X(I64, last_ms) X(UUID, last_run)  \
     X(BYTES, error) X(I64, revision) X(I64, created_ms) X(I64, updated_ms)
