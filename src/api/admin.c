@@ -377,12 +377,35 @@ static void commit_histogram(struct buf *out, const struct store_stats *s)
                (unsigned long long)s->commits, (double)s->commit_us_sum / 1e6, (unsigned long long)s->commits);
 }
 
+static void runs_by_status(struct buf *out, const struct engine_stats *e, int64_t now_ms)
+{
+    BUF_LIT(out, "# HELP perdure_runs Runs that have not ended, by status\n# TYPE perdure_runs gauge\n");
+    for (int i = 0; i < RUN_STATUS_COUNT; i++)
+        if (!run_terminal((enum run_status)i))
+            buf_printf(out, "perdure_runs{status=\"%s\"} %lld\n", run_status_ar((enum run_status)i, MASK_PERSON), (long long)e->now[i]);
+    int64_t age_ms = e->pending_since_ms && e->pending_since_ms < now_ms ? now_ms - e->pending_since_ms : 0;
+    figure(out, "oldest_pending_seconds", "gauge", "How long the oldest run waits for its thread", (uint64_t)age_ms / 1000);
+    BUF_LIT(out, "# HELP perdure_model_tokens_total Tokens as models reported them\n# TYPE perdure_model_tokens_total counter\n");
+    buf_printf(out, "perdure_model_tokens_total{kind=\"input\"} %llu\nperdure_model_tokens_total{kind=\"output\"} %llu\n",
+               (unsigned long long)e->tokens_in, (unsigned long long)e->tokens_out);
+}
+
+/* Of producers that were replaced, and this process's own when another one has taken its lease. */
+static uint64_t stale_writes(const struct call *call)
+{
+    struct error why = { 0 };
+    if (store_failed(engine_store(call->api->engine)))
+        store_failure(engine_store(call->api->engine), &why);
+    return call->api->stale_appends + (why.code == ERR_FENCED);
+}
+
 static void metrics(struct call *call)
 {
     struct engine_stats e;
     struct ledger_stats l;
     struct store_stats  s;
     struct buf         *out = &call->out;
+    engine_look_pending(call->api->engine);
     engine_stats(call->api->engine, &e);
     ledger_stats(engine_ledger(call->api->engine), &l);
     store_stats(engine_store(call->api->engine), &s);
@@ -393,6 +416,8 @@ static void metrics(struct call *call)
     for (int i = 0; i < RUN_STATUS_COUNT; i++)
         buf_printf(out, "perdure_run_transitions_total{status=\"%s\"} %llu\n", run_status_ar((enum run_status)i, MASK_PERSON),
                    (unsigned long long)e.by_status[i]);
+    runs_by_status(out, &e, engine_now_ms(call->api->engine));
+    figure(out, "stale_writes_refused_total", "counter", "Writes of an older epoch that were refused", stale_writes(call));
     figure(out, "model_calls_total", "counter", "Model calls started", e.model_calls);
     figure(out, "turns_total", "counter", "Turns of the engine that wrote something", e.turns);
     figure(out, "events_appended_total", "counter", "Events appended to streams", l.appended);
@@ -420,6 +445,7 @@ static void metrics(struct call *call)
     for (int i = 1; i < 6; i++)
         buf_printf(out, "perdure_http_responses_total{class=\"%dxx\"} %llu\n", i, (unsigned long long)call->api->by_status[i]);
     figure(out, "resident_bytes", "gauge", "Resident memory", resident_bytes());
+    figure(out, "heap_bytes", "gauge", "Memory in use on the heap", mallinfo2().uordblks);
     call->content_type = "text/plain; version=0.0.4; charset=utf-8";
     call_send(call, 200);
 }

@@ -12,6 +12,7 @@ struct api {
     struct credential  *dev;       /* --dev: the token "dev" */
     uint64_t            requests, errors, streams;
     uint64_t            by_status[6]; /* 1xx … 5xx */
+    uint64_t            stale_appends; /* of producers of an older epoch: refused */
     int64_t             started_ms;
     struct streams     *ds;        /* api/streams */
 };

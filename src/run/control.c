@@ -94,6 +94,7 @@ enum err run_create(struct engine *engine, const struct run_spec *spec, struct r
     run_dirty(run);
     engine->stats.runs_created++;
     engine->stats.by_status[run->row.status]++;
+    engine->stats.now[run->row.status]++;
     run_row_view(run, ret_row);
     return ERR_OK;
 }

@@ -172,7 +172,9 @@ enum err engine_new(const struct engine_config *config, struct engine **ret, str
 
 enum err engine_start(struct engine *engine, struct error *error)
 {
-    enum err e = engine_recover(engine, error);
+    enum err e = gauge_start(engine, error);
+    if (!e)
+        e = engine_recover(engine, error);
     if (e)
         return e;
     loop_timer_init(&engine->tick, engine->config.loop, tick);

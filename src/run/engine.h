@@ -61,8 +61,13 @@ void engine_after(struct engine *engine, void (*fn)(void *arg, enum err err), vo
 struct engine_stats {
     uint64_t runs_live, runs_parked, runs_created, runs_ended, turns, inputs, model_calls, threads_live;
     uint64_t by_status[RUN_STATUS_COUNT]; /* transitions into it since start */
+    int64_t  now[RUN_STATUS_COUNT];       /* runs that are in it; of the statuses that end a run only what changed since start */
+    uint64_t tokens_in, tokens_out;       /* as models reported them */
+    int64_t  pending_since_ms;            /* created_ms of the pending run that waits longest, as of the last look; 0: none */
 };
 void engine_stats(const struct engine *engine, struct engine_stats *ret);
+/* Has pending_since_ms looked up when that was done more than ten seconds ago. The answer is there a moment later. */
+void engine_look_pending(struct engine *engine);
 
 /* ---- catalog: agents, bundles, plans (kept in RAM once used; rows are written through) ---- */
 struct agent {

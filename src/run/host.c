@@ -78,6 +78,18 @@ static void put_call_id(struct run *run, struct jw *w, uint32_t op)
     jw_uuid(w, &id);
 }
 
+static void count_tokens(struct run *run, struct jv usage)
+{
+    struct engine_stats *stats = &run->engine->stats;
+    int64_t              in, out;
+    if (run->fold)
+        return;
+    if (jv_i64(jv_get(usage, "input_tokens"), &in) && in > 0)
+        stats->tokens_in += (uint64_t)in;
+    if (jv_i64(jv_get(usage, "output_tokens"), &out) && out > 0)
+        stats->tokens_out += (uint64_t)out;
+}
+
 static void record_model(struct run *run, const struct pending_input *in, const struct inflight *call)
 {
     struct arena *turn = &run->engine->turn;
@@ -86,6 +98,7 @@ static void record_model(struct run *run, const struct pending_input *in, const 
     put_call_id(run, &w, call->op);
     unsigned wf;
     if (!in->err) {
+        count_tokens(run, jv_get(value, "usage"));
         jw_key(&w, "usage");
         jw_raw(&w, jv_is(jv_get(value, "usage"), JSON_OBJECT) ? jv_raw(jv_get(value, "usage")) : SPAN("{}"));
         jw_key(&w, "finish_reason");

@@ -156,6 +156,8 @@ struct engine {
     struct buf            scratch_priv;
     struct arena          turn;       /* until the end of the turn */
     struct engine_stats   stats;
+    uint64_t              pending_looked_us; /* 0: never */
+    bool                  pending_looking;
     unsigned              batches_out;
 };
 
@@ -343,6 +345,9 @@ bool     replay_feed(struct run *run);
 /* ---- cron.c ---- */
 enum err cron_start(struct engine *engine, struct error *error); /* reads them all; those that were missed run now */
 void     cron_free_all(struct engine *engine);
+
+/* ---- gauge.c ---- */
+enum err gauge_start(struct engine *engine, struct error *error); /* counts what the store holds; before anything changes */
 
 /* ---- sweep.c ---- */
 void sweep_start(struct engine *engine);

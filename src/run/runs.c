@@ -220,6 +220,8 @@ void run_move(struct run *run, enum run_input input)
     enum run_status to = RUN_PENDING;
     bool            legal = run_edge((enum run_status)run->row.status, input, &to);
     assert(legal);
+    run->engine->stats.now[run->row.status]--;
+    run->engine->stats.now[to]++;
     run->row.status = to;
     run->row.updated_ms = stream_now_ms(run->stream); /* here, so that every answer of this turn shows what the row will */
     run->row_stale = true;

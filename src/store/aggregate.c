@@ -90,13 +90,14 @@ static enum err runs_p95(struct reader *reader, const struct stat_window *window
     CLEANUP(buf_done) struct buf sql = { 0 };
     BUF_LIT(&sql, "SELECT ms FROM stat");
     put_window(&sql, window, STAT_RUN);
-    buf_printf(&sql, " AND ms >= 0 ORDER BY ms LIMIT 1 OFFSET $%d", uuid_is_nil(window->agent) ? 4 : 5);
+    /* From the top: sorting for a limit keeps as many rows as the limit and the offset say. */
+    buf_printf(&sql, " AND ms >= 0 ORDER BY ms DESC LIMIT 1 OFFSET $%d", uuid_is_nil(window->agent) ? 4 : 5);
     struct select s;
     bool          row = false;
     enum err      err = begin(&s, reader, window, &sql);
     if (err)
         return err;
-    err = bind_next(&s, nearest_rank(n) - 1);
+    err = bind_next(&s, n - nearest_rank(n));
     if (!err)
         err = reader_step(reader, s.cached, &row);
     if (!err && row)

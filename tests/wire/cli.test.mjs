@@ -255,6 +255,20 @@ describe('the perdure command', { concurrency: 4 }, () => {
         await ok(['runs', 'list'], { env }, 6);
     });
 
+    test('crons are made, listed, triggered and deleted', async () => {
+        const agent = /"agent_id":"([^"]+)"/.exec((await ok(['agents', 'show', 'echo', '--json'])).out)[1];
+        const made = await ok(['crons', 'create', agent, '--schedule', '30 9 1 1 *', '--timezone', 'Europe/Berlin', '--input', '{"n":1}']);
+        const [, id] = /^cron (\S+); next run \d{4}-01-01T08:30:00\.000Z$/m.exec(made.out);
+        assert.match((await ok(['crons', 'list'])).out, new RegExp(`^${id} +30 9 1 1 \\* +Europe/Berlin `, 'm'));
+        const run = /^run (\S+)$/m.exec((await ok(['crons', 'trigger', id])).out)[1];
+        assert.match((await ok(['runs', 'follow', run, '--json'])).out, /"RUN_FINISHED"/);
+        await ok(['crons', 'delete', id]);
+        assert.doesNotMatch((await ok(['crons', 'list', '--json'])).out, new RegExp(id));
+        await ok(['crons', 'delete', id], {}, 5);
+        await ok(['crons', 'create', agent], {}, 2);
+        assert.match((await ok(['crons', 'create', agent, '--schedule', '61 * * * *'], {}, 5)).err, /minute/);
+    });
+
     test('exit codes tell usage, server and token apart', async () => {
         assert.match((await ok(['rusn'], undefined, 2)).err, /did you mean "runs"/);
         assert.match((await ok(['runs', 'list', '--limt', '1'], undefined, 2)).err, /did you mean --limit/);

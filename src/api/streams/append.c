@@ -126,6 +126,7 @@ static bool producer_goes_on(const struct append *a)
     case PRODUCER_DUPLICATE: done(a, 204, a->state.last_seq); return false;
     case PRODUCER_GAP: conflict(a, "appends of this producer are missing"); return false;
     case PRODUCER_FENCED:
+        a->call->api->stale_appends++;
         put_number(a->call, "Producer-Epoch", a->state.epoch);
         ds_fail(a->call, a->fs, ERR_FORBIDDEN, "Producer-Epoch", "a later epoch of this producer was seen");
         return false;
