@@ -275,7 +275,8 @@ static void put_replay_body(const struct work *w, struct buf *body)
 int cmd_runs_replay(struct cli *cli, int argc, char **argv)
 {
     static const struct opt opts[] = {
-        TEXT_OPT("mode", mode, "MODE", "best_effort (default): calls are made again; strict: nothing is called, every answer is the recorded one"),
+        TEXT_OPT("mode", mode, "MODE",
+                 "best_effort (default): calls are made again; strict: nothing is called, every answer is the recorded one"),
         TEXT_OPT("reason", reason, "TEXT", "kept with the new run"),
         { "follow", NULL, OPT_FLAG, offsetof(struct options, follow), NULL, "then watch the new run to its end", 0, 0 },
         JSON_OPT,

@@ -38,7 +38,8 @@ struct replay {
     struct span    final_hash;       /* of its last checkpoint; p NULL: it did not get there */
     int64_t        final_step;
     uint64_t       seed;
-    bool           hash_differs;
+    struct span    last_node;        /* that finished in the source: differences of the run as a whole go by its name */
+    bool           ended;            /* the end was compared */
 };
 
 bool replay_is_strict(const struct run *run)
@@ -142,6 +143,8 @@ static void keep_deed(struct replay *r, const struct record *record, bool behind
     if (!is_compared(record->type, pub))
         return;
     struct trace *t = trace_of(r, jv_string(jv_get(pub, "node"), &r->arena));
+    if (record->type == REC_NODE_FINISHED)
+        r->last_node = t->node;
     if (!behind && record->type == REC_NODE_STARTED)
         t->running = true;
     if (behind || t->running) {
@@ -280,7 +283,7 @@ static enum err skip_recorded(struct run *run, struct reader *reader)
     enum err       e = read_stream(reader, (uint64_t)run->row.stream, &r->arena, &own, &count);
     for (size_t i = 0; i < count && !e; i++) {
         struct jv pub = own[i].pub.n ? json_read(own[i].pub, &r->arena) : (struct jv){ .doc = NULL };
-        if (own[i].type == REC_DIVERGED) {
+        if (own[i].type == REC_DIVERGED && own[i].op) {
             trace_of(r, jv_string(jv_get(pub, "node"), &r->arena))->diverged = true;
         } else if (is_compared(own[i].type, pub)) {
             struct trace *t = trace_of(r, jv_string(jv_get(pub, "node"), &r->arena));
@@ -384,16 +387,24 @@ static struct span quoted(struct arena *arena, struct span text)
     return kept;
 }
 
+/* Number 0, which is the run's: it is not at work. */
+static struct op node_at_work(const struct run *run, struct span node)
+{
+    for (uint32_t i = 0; i < run->op_count; i++)
+        if (run->ops[i].node_exec && span_eq(run->ops[i].node, node))
+            return run->ops[i];
+    return (struct op){ .no = 0 };
+}
+
 /* expected, actual: JSON. */
 static void diverge(struct run *run, struct span node, const char *kind, struct span expected, struct span actual)
 {
+    struct op  op = node_at_work(run, node);
     struct buf text = { 0 };
     struct jw  w = jw_on(&text);
     jw_obj(&w);
-    if (node.n) {
-        jw_key(&w, "node");
-        jw_str(&w, node);
-    }
+    jw_key(&w, "node");
+    jw_str(&w, node.n ? node : run->replay->last_node);
     jw_key(&w, "kind");
     jw_cstr(&w, kind);
     jw_key(&w, "expected");
@@ -402,35 +413,36 @@ static void diverge(struct run *run, struct span node, const char *kind, struct 
     jw_raw(&w, actual);
     jw_end(&w);
     run->replay->broken = run->replay->strict;
-    run_record(run, REC_DIVERGED, 0, 0, 0, 0, buf_view(&text), SPAN_NONE, NULL);
+    run_record(run, REC_DIVERGED, 0, 0, op.no, op.parent, buf_view(&text), SPAN_NONE, NULL);
     buf_done(&text);
 }
 
-void replay_check(struct run *run, enum record_type type, struct span pub, struct span priv)
+bool replay_check(struct run *run, enum record_type type, struct span pub, struct span priv)
 {
     struct replay *r = run->replay;
     if (!r || r->over || r->broken || record_info(type)->class_ != 'E' || type == REC_DIVERGED)
-        return;
+        return true;
     struct arena *turn = &run->engine->turn;
     struct span   kept = arena_copy(turn, pub);
     struct jv     root = json_read(kept, turn);
     if (!is_compared(type, root))
-        return;
+        return true;
     struct trace *t = trace_of(r, jv_string(jv_get(root, "node"), turn));
     struct deed  *expected = t->at, *actual = deed_new(turn, type, kept, priv);
     if (expected)
         t->at = expected->next;
     if (t->diverged || same_deed(expected, actual) || (!expected && !r->whole))
-        return;
+        return true;
     t->diverged = true;
     diverge(run, t->node, expected ? "effect" : "extra_effect", shown(turn, expected), shown(turn, actual));
+    return !r->broken;
 }
 
 /* The hash covers the number of starts, and what started again counts twice: it is taken with the source's number. */
-void replay_check_final(struct run *run, struct span hashed)
+static void check_hash(struct run *run, struct span hashed)
 {
     struct replay *r = run->replay;
-    if (!r || r->over || r->broken || !r->final_hash.p)
+    if (!r->final_hash.p)
         return;
     struct arena *turn = &run->engine->turn;
     struct jv     root = json_read(hashed, turn);
@@ -498,14 +510,29 @@ static void check_end(struct run *run, enum record_type how, struct span value)
 bool replay_end(struct run *run, enum record_type how, struct span value)
 {
     struct replay *r = run->replay;
-    if (!r || r->over || r->broken)
+    if (!r || r->over || r->broken || r->ended)
         return true;
+    r->ended = true;
     if (check_missing(run))
         check_end(run, how, value);
     if (!r->broken)
         return true;
     replay_break(run);
     return false;
+}
+
+/* Before the last checkpoint, which stands right in front of the terminal record. */
+bool replay_finish(struct run *run, struct span hashed, struct span output)
+{
+    struct replay *r = run->replay;
+    if (!r || r->over || r->broken)
+        return true;
+    r->ended = true;
+    if (check_missing(run))
+        check_end(run, REC_RUN_FINISHED, output);
+    if (!r->broken)
+        check_hash(run, hashed);
+    return !r->broken;
 }
 
 bool replay_again(const struct run *run, bool otherwise)

@@ -16,6 +16,8 @@
 #define MODEL(name, text, ms, rest) \
     NODE(name, "model.chat", "model", \
          "{\"provider\":\"scripted\",\"model\":\"m\",\"prompt\":\"p\",\"script\":{\"text\":\"" text "\",\"interval_ms\":" ms "}}", rest)
+#define FROM(at) "{\"$from\":\"" at "\"}"
+#define WHEN(at, value, next) "{\"when\":{\"pointer\":\"" at "\",\"equals\":" value "},\"next\":\"" next "\"}"
 #define GRAPH(entry, policy, nodes) "{\"format\":1,\"entry\":\"" entry "\"" policy ",\"nodes\":[" nodes "]}"
 
 struct sample {
@@ -24,20 +26,27 @@ struct sample {
 };
 
 static const char echo[] = GRAPH("a", "", CORE("a", "core.echo", "{}", "null"));
-static const char chain[] = GRAPH("a", "", MODEL("a", "alpha beta", "0", "\"b\"") "," CORE("b", "core.set", "{\"value\":{\"n\":1}}", "\"c\"")
-    "," MODEL("c", "gamma", "0", "\"d\"") "," CORE("d", "core.value", "{\"value\":[{\"$from\":\"/nodes/a/output/text\"},{\"$from\":\"/nodes/c/output/text\"},{\"$from\":\"/values/n\"}]}", "null"));
+static const char chain[] = GRAPH("a", "", MODEL("a", "alpha beta", "0", "\"b\"") "," CORE("b", "core.set",
+      "{\"value\":{\"n\":1}}", "\"c\"")
+    "," MODEL("c", "gamma", "0", "\"d\"") "," CORE("d", "core.value", "{\"value\":[" FROM("/nodes/a/output/text") ","
+      FROM("/nodes/c/output/text") ","
+                                                             FROM("/values/n") "]}", "null"));
 
 static const struct sample samples[] = {
     { "echo", echo, NULL, RUN_COMPLETED },
     { "chain", chain, NULL, RUN_COMPLETED },
-    { "emit", GRAPH("a", "", CORE("a", "core.emit", "{\"count\":5,\"interval_ms\":1}", "\"b\"") "," CORE("b", "core.echo", "{}", "null")), NULL,
+    { "emit", GRAPH("a", "", CORE("a", "core.emit", "{\"count\":5,\"interval_ms\":1}", "\"b\"") "," CORE("b", "core.echo", "{}",
+      "null")), NULL,
       RUN_COMPLETED },
     { "switch", GRAPH("s", "", CORE("p", "core.value", "{\"value\":1}", "null") "," CORE("q", "core.value", "{\"value\":2}", "null") ","
-      NODE("s", "core.switch", "builtin", "{\"cases\":[{\"when\":{\"pointer\":\"/input/n\",\"equals\":1},\"next\":\"p\"},{\"next\":\"q\"}]}", "null")),
+      NODE("s", "core.switch", "builtin", "{\"cases\":[" WHEN("/input/n", "1", "p") ",{\"next\":\"q\"}]}", "null")),
       NULL, RUN_COMPLETED },
-    { "parallel", GRAPH("f", "", CORE("f", "core.echo", "{}", "[\"a\",\"b\",\"z\"]") "," MODEL("a", "one two three four", "2", "\"j\"") ","
-      MODEL("b", "one", "1", "\"m\"") "," CORE("m", "core.set", "{\"value\":{\"b\":true}}", "\"n\"") "," MODEL("n", "n n", "1", "\"j\"") ","
-      CORE("z", "core.sleep", "{\"ms\":4}", "\"j\"") "," CORE("j", "core.value", "{\"value\":[{\"$from\":\"/nodes/a/output/text\"},{\"$from\":\"/nodes/n/output/text\"},{\"$from\":\"/values/b\"}]}", "null")),
+    { "parallel", GRAPH("f", "", CORE("f", "core.echo", "{}", "[\"a\",\"b\",\"z\"]") "," MODEL("a", "one two three four", "2",
+      "\"j\"") ","
+      MODEL("b", "one", "1", "\"m\"") "," CORE("m", "core.set", "{\"value\":{\"b\":true}}", "\"n\"") "," MODEL("n", "n n", "1",
+      "\"j\"") ","
+      CORE("z", "core.sleep", "{\"ms\":4}", "\"j\"") "," CORE("j", "core.value", "{\"value\":[" FROM("/nodes/a/output/text") ","
+      FROM("/nodes/n/output/text") "," FROM("/values/b") "]}", "null")),
       NULL, RUN_COMPLETED },
     { "human", GRAPH("a", "", MODEL("a", "draft", "0", "\"g\"") "," NODE("g", "core.human", "human", "{\"prompt\":\"ok?\"}", "\"e\"") ","
       CORE("e", "core.value", "{\"value\":{\"$from\":\"/nodes/g/output\"}}", "null")), NULL, RUN_COMPLETED },
@@ -45,19 +54,24 @@ static const struct sample samples[] = {
       NODE("g", "core.human", "human", "{\"prompt\":\"ok?\"}", "\"j\"") "," MODEL("w", "a b c", "2", "\"j\"") ","
       CORE("j", "core.value", "{\"value\":{\"$from\":\"/nodes/g/output\"}}", "null")), NULL, RUN_COMPLETED },
     { "loop", GRAPH("a", "", NODE("a", "core.human", "human", "{\"prompt\":\"again?\"}", "\"s\"") ","
-      NODE("s", "core.switch", "builtin", "{\"cases\":[{\"when\":{\"pointer\":\"/nodes/a/output\",\"equals\":1},\"next\":\"m\"},{\"when\":{\"pointer\":\"/nodes/a/output\",\"equals\":2},\"next\":\"m\"},{\"next\":\"e\"}]}", "null") ","
-      MODEL("m", "round", "0", "\"a\"") "," CORE("e", "core.value", "{\"value\":{\"$from\":\"/nodes/a/output\"}}", "null")), NULL, RUN_COMPLETED },
+      NODE("s", "core.switch", "builtin", "{\"cases\":[" WHEN("/nodes/a/output", "1", "m") "," WHEN("/nodes/a/output", "2", "m")
+      ",{\"next\":\"e\"}]}", "null") ","
+      MODEL("m", "round", "0", "\"a\"") "," CORE("e", "core.value", "{\"value\":{\"$from\":\"/nodes/a/output\"}}", "null")), NULL,
+      RUN_COMPLETED },
     { "handoff", GRAPH("h", "", NODE("h", "core.handoff", "agent", "{\"agent_id\":\"%s\",\"input\":{\"x\":1}}", "\"e\"") ","
       CORE("e", "core.value", "{\"value\":{\"$from\":\"/nodes/h/output\"}}", "null")), chain, RUN_COMPLETED },
     { "tries of a node", GRAPH("a", "", CORE("a", "core.echo", "{}", "\"f\"") ","
-      "{\"node\":\"f\",\"capability_ref\":\"core.fail\",\"capability_version\":\"1\",\"execution_binding\":\"builtin\",\"policy\":{\"max_tries\":3,\"backoff_ms\":2},"
+      "{\"node\":\"f\",\"capability_ref\":\"core.fail\",\"capability_version\":\"1\",\"execution_binding\":\"builtin\","
+      "\"policy\":{\"max_tries\":3,\"backoff_ms\":2},"
       "\"config\":{\"code\":\"flaky\",\"category\":\"network\",\"message\":\"m\",\"retryable\":true,\"fail_times\":2},\"next\":\"e\"}" ","
       CORE("e", "core.value", "{\"value\":3}", "null")), NULL, RUN_COMPLETED },
     { "a second attempt", GRAPH("a", ",\"policy\":{\"max_attempts\":2}", MODEL("a", "first", "0", "\"f\"") ","
-      CORE("f", "core.fail", "{\"code\":\"once\",\"category\":\"tool\",\"message\":\"m\",\"retryable\":true,\"fail_times\":1}", "\"b\"") ","
+      CORE("f", "core.fail", "{\"code\":\"once\",\"category\":\"tool\",\"message\":\"m\",\"retryable\":true,\"fail_times\":1}",
+      "\"b\"") ","
       MODEL("b", "second", "0", "\"e\"") "," CORE("e", "core.value", "{\"value\":4}", "null")), NULL, RUN_COMPLETED },
     { "a failure", GRAPH("a", "", MODEL("a", "x", "0", "\"f\"") ","
-      CORE("f", "core.fail", "{\"code\":\"broken\",\"category\":\"tool\",\"message\":\"m\",\"retryable\":false}", "null")), NULL, RUN_FAILED },
+      CORE("f", "core.fail", "{\"code\":\"broken\",\"category\":\"tool\",\"message\":\"m\",\"retryable\":false}", "null")), NULL,
+      RUN_FAILED },
     { "a time-out", GRAPH("a", ",\"policy\":{\"run_timeout_ms\":60}", MODEL("a", "x", "0", "\"s\"") ","
       CORE("s", "core.sleep", "{\"ms\":60000}", "null")), NULL, RUN_FAILED },
 };
@@ -89,7 +103,8 @@ static bool over(void *user)
         struct issues  issues = { .arena = &w->arena };
         char           text[16];
         snprintf(text, sizeof text, "%d", w->answers + 1);
-        enum err e = run_resume(w->rig.engine, w->rig.workspace, w->id, span_of(text), (struct uuid){ 0 }, SPAN("dev"), &row, &issues, NULL);
+        enum err e = run_resume(w->rig.engine, w->rig.workspace, w->id, span_of(text), (struct uuid){ 0 }, SPAN("dev"), &row,
+      &issues, NULL);
         assert_true(!e || e == ERR_INVALID_RUN_STATE); /* the row on disk lags behind */
         w->answers += !e;
     }
@@ -199,7 +214,8 @@ static uint64_t model_calls(struct world *w)
 
 static struct uuid replay(struct world *w, struct uuid source, struct uuid checkpoint, bool strict)
 {
-    struct replay_spec spec = { .workspace = w->rig.workspace, .run = source, .checkpoint = checkpoint, .strict = strict, .reason = SPAN("why") };
+    struct replay_spec spec = { .workspace = w->rig.workspace, .run = source, .checkpoint = checkpoint, .strict = strict, .reason =
+      SPAN("why") };
     struct run_row     row;
     struct error       error = { 0 };
     enum err           e = run_replay(w->rig.engine, &spec, &row, &error);
@@ -303,7 +319,8 @@ static void goes_on_after_a_stop(void **state)
     struct error error = { 0 };
     (void)state;
     begin(&w);
-    record_run(&w, GRAPH("p", "", CORE("p", "core.echo", "{}", "\"a\"") "," CORE("a", "core.emit", "{\"count\":10000,\"interval_ms\":0}", "\"b\"")
+    record_run(&w, GRAPH("p", "", CORE("p", "core.echo", "{}", "\"a\"") "," CORE("a", "core.emit",
+      "{\"count\":10000,\"interval_ms\":0}", "\"b\"")
                          "," MODEL("b", "and on", "0", "null")), NULL);
     struct ledger_view v = view(&w);
     struct uuid        first;
@@ -408,8 +425,9 @@ static void changed_journals(void **state)
         { "\"v\":{\"text\":\"gamma\"", "\"v\":{\"text\":\"gamme\"", "c", "effect" },
         { "\"capability_ref\":\"core.value\"", "\"capability_ref\":\"core.valve\"", "d", "effect" },
         { "\"output\":[\"alpha beta\",\"gamma\",1]}", "\"output\":[\"alpha beta\",\"gamma\",2]}", "d", "effect" },
-        { "{\"output\":[\"alpha beta\",\"gamma\",1]", "{\"output\":[\"alpha beta\",\"gamma\",2]", "", "output" },
-        { "\"kind\":\"final\",\"step\":4,\"state_hash\":\"sha256:", "\"kind\":\"final\",\"step\":5,\"state_hash\":\"sha256:", "", "state_hash" },
+        { "{\"output\":[\"alpha beta\",\"gamma\",1]", "{\"output\":[\"alpha beta\",\"gamma\",2]", "d", "output" },
+        { "\"kind\":\"final\",\"step\":4,\"state_hash\":\"sha256:", "\"kind\":\"final\",\"step\":5,\"state_hash\":\"sha256:", "d",
+      "state_hash" },
     };
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(changes); i++)
