@@ -94,12 +94,13 @@ static void put_plain(struct jw *w, struct jv object, struct arena *arena)
     jw_end(w);
 }
 
-static struct deed *deed_new(struct arena *arena, enum record_type type, struct span pub, struct span priv)
+/* pub: the payload, read with the scratch arena. */
+static struct deed *deed_new(struct arena *arena, struct arena *scratch, enum record_type type, struct jv pub, struct span priv)
 {
     struct deed *deed = ARENA_NEW(arena, struct deed);
     struct buf   text = { 0 };
     struct jw    w = jw_on(&text);
-    put_plain(&w, json_read(pub, arena), arena);
+    put_plain(&w, pub, scratch);
     deed->type = type;
     deed->plain = arena_copy(arena, buf_view(&text));
     if (type == REC_NODE_FINISHED) /* the output, when it was too long for the payload */
@@ -137,18 +138,15 @@ static bool is_compared(enum record_type type, struct jv pub)
 /* ---- reading the source ---- */
 
 /* Up to the checkpoint only what is still at work counts: it will start again. */
-static void keep_deed(struct replay *r, const struct record *record, bool behind)
+static void keep_deed(struct replay *r, const struct record *record, struct jv pub, bool behind, struct arena *scratch)
 {
-    struct jv pub = json_read(record->pub, &r->arena);
-    if (!is_compared(record->type, pub))
-        return;
-    struct trace *t = trace_of(r, jv_string(jv_get(pub, "node"), &r->arena));
+    struct trace *t = trace_of(r, jv_string(jv_get(pub, "node"), scratch));
     if (record->type == REC_NODE_FINISHED)
         r->last_node = t->node;
     if (!behind && record->type == REC_NODE_STARTED)
         t->running = true;
     if (behind || t->running) {
-        struct deed *deed = deed_new(&r->arena, record->type, record->pub, record->priv);
+        struct deed *deed = deed_new(&r->arena, scratch, record->type, pub, record->priv);
         *t->tail = deed;
         t->tail = &deed->next;
     }
@@ -159,23 +157,29 @@ static void keep_deed(struct replay *r, const struct record *record, bool behind
     }
 }
 
-static void keep_record(struct replay *r, const struct record *record, uint64_t checkpoint)
+static void keep_start(struct replay *r, const struct record *record, struct arena *scratch)
 {
-    struct jv pub = { .doc = NULL };
-    int64_t   seed = 0;
-    if (record->type == REC_CHECKPOINT) {
-        pub = json_read(record->pub, &r->arena);
-        if (jv_str_eq(jv_get(pub, "kind"), "final")) {
-            r->final_hash = jv_string(jv_get(pub, "state_hash"), &r->arena);
-            jv_i64(jv_get(pub, "step"), &r->final_step);
-        }
-    } else if (record->type == REC_RUN_STARTED && record->priv.p) {
-        jv_i64(jv_get(json_read(record->priv, &r->arena), "seed"), &seed);
-        r->seed = (uint64_t)seed;
-    } else if (record->flags & REC_TERMINAL) {
+    int64_t seed = 0;
+    if (record->priv.p)
+        jv_i64(jv_get(json_read(record->priv, scratch), "seed"), &seed);
+    r->seed = (uint64_t)seed;
+}
+
+static void keep_record(struct replay *r, const struct record *record, uint64_t checkpoint, struct arena *scratch)
+{
+    if (record->flags & REC_TERMINAL)
         r->end = record;
+    if (record->type == REC_RUN_STARTED)
+        keep_start(r, record, scratch);
+    if (record_info(record->type)->class_ != 'E')
+        return;
+    struct jv pub = json_read(record->pub, scratch);
+    if (record->type == REC_CHECKPOINT && jv_str_eq(jv_get(pub, "kind"), "final")) {
+        r->final_hash = arena_copy(&r->arena, jv_string(jv_get(pub, "state_hash"), scratch));
+        jv_i64(jv_get(pub, "step"), &r->final_step);
     }
-    keep_deed(r, record, record->seq > checkpoint);
+    if (is_compared(record->type, pub))
+        keep_deed(r, record, pub, record->seq > checkpoint, scratch);
 }
 
 struct collect {
@@ -200,11 +204,10 @@ static enum err read_stream(struct reader *reader, uint64_t stream, struct arena
 {
     struct collect collect = { .arena = arena };
     enum err       e = reader_frames(reader, stream, 0, SIZE_MAX, collect_frame, &collect);
-    struct span    kept = arena_copy(arena, buf_view(&collect.records));
     *ret_count = collect.records.len / sizeof(struct record);
     *ret = ARENA_ARRAY(arena, struct record, *ret_count ? *ret_count : 1);
     if (*ret_count)
-        memcpy(*ret, kept.p, kept.n);
+        memcpy(*ret, collect.records.p, collect.records.len);
     buf_done(&collect.records);
     return e ? e : collect.bad ? ERR_CORRUPT : ERR_OK;
 }
@@ -265,36 +268,62 @@ static enum err find_checkpoint(struct reader *reader, const struct run_row *row
 
 /* An input that the source's machine got and this one must be given: not a start, not the pause between two halves of a long
  * step, which is cut elsewhere here. */
-static bool is_given(struct replay *r, const struct record *record, struct input *ret)
+static bool is_given(const struct record *record, struct arena *scratch, struct input *ret)
 {
-    if (record_info(record->type)->class_ != 'I' || record->type == REC_RUN_STARTED || fold_superseded(record, &r->arena))
+    if (record_info(record->type)->class_ != 'I' || record->type == REC_RUN_STARTED || fold_superseded(record, scratch))
         return false;
-    *ret = fold_recorded(record, &r->arena);
+    *ret = fold_recorded(record, scratch);
     return !ret->op.n || ret->op.v[0] >> 28 == OP_NODE;
+}
+
+static void skip_record(struct replay *r, const struct record *own, struct arena *scratch)
+{
+    char         class_ = record_info(own->type)->class_;
+    struct input in;
+    if (r->strict && class_ == 'I' && is_given(own, scratch, &in)) {
+        while (r->at < r->count && !is_given(&r->records[r->at], scratch, &in))
+            r->at++;
+        r->at += r->at < r->count;
+    }
+    if (class_ != 'E')
+        return;
+    struct jv     pub = json_read(own->pub, scratch);
+    struct span   node = jv_string(jv_get(pub, "node"), scratch);
+    struct trace *t = is_compared(own->type, pub) || own->type == REC_DIVERGED ? trace_of(r, node) : NULL;
+    if (own->type == REC_DIVERGED)
+        t->diverged |= own->op > 0;
+    else if (t)
+        t->at = t->at ? t->at->next : NULL;
 }
 
 /* What this attempt has recorded before the engine was started is gone through, so that it is expected no more. */
 static enum err skip_recorded(struct run *run, struct reader *reader)
 {
-    struct replay *r = run->replay;
+    struct arena   scratch = { 0 }, bodies = { 0 };
     struct record *own;
-    struct input   in;
     size_t         count;
-    enum err       e = read_stream(reader, (uint64_t)run->row.stream, &r->arena, &own, &count);
+    enum err       e = read_stream(reader, (uint64_t)run->row.stream, &bodies, &own, &count);
     for (size_t i = 0; i < count && !e; i++) {
-        struct jv pub = own[i].pub.n ? json_read(own[i].pub, &r->arena) : (struct jv){ .doc = NULL };
-        if (own[i].type == REC_DIVERGED && own[i].op) {
-            trace_of(r, jv_string(jv_get(pub, "node"), &r->arena))->diverged = true;
-        } else if (is_compared(own[i].type, pub)) {
-            struct trace *t = trace_of(r, jv_string(jv_get(pub, "node"), &r->arena));
-            t->at = t->at ? t->at->next : NULL;
-        } else if (r->strict && is_given(r, &own[i], &in)) {
-            while (r->at < r->count && !is_given(r, &r->records[r->at], &in))
-                r->at++;
-            r->at += r->at < r->count;
-        }
+        skip_record(run->replay, &own[i], &scratch);
+        arena_reset(&scratch);
     }
+    arena_done(&scratch);
+    arena_done(&bodies);
     return e;
+}
+
+static void keep_records(struct replay *r, uint64_t checkpoint)
+{
+    struct arena scratch = { 0 };
+    for (size_t i = 0; i < r->count; i++) {
+        keep_record(r, &r->records[i], checkpoint, &scratch);
+        arena_reset(&scratch);
+    }
+    arena_done(&scratch);
+    for (struct trace *t = r->traces; t; t = t->next)
+        t->at = t->first;
+    while (r->at < r->count && r->records[r->at].seq <= checkpoint)
+        r->at++;
 }
 
 static enum err read_source(struct run *run, struct reader *reader)
@@ -313,12 +342,7 @@ static enum err read_source(struct run *run, struct reader *reader)
         return e;
     uint64_t checkpoint = run->row.attempt_no == 1 ? from.seq : 0;
     r->whole = run_terminal((enum run_status)source.status) || place.no < source.attempt_no;
-    for (size_t i = 0; i < r->count; i++)
-        keep_record(r, &r->records[i], checkpoint);
-    for (struct trace *t = r->traces; t; t = t->next)
-        t->at = t->first;
-    while (r->at < r->count && r->records[r->at].seq <= checkpoint)
-        r->at++;
+    keep_records(r, checkpoint);
     return skip_recorded(run, reader);
 }
 
@@ -428,7 +452,7 @@ bool replay_check(struct run *run, enum record_type type, struct span pub, struc
     if (!is_compared(type, root))
         return true;
     struct trace *t = trace_of(r, jv_string(jv_get(root, "node"), turn));
-    struct deed  *expected = t->at, *actual = deed_new(turn, type, kept, priv);
+    struct deed  *expected = t->at, *actual = deed_new(turn, turn, type, root, priv);
     if (expected)
         t->at = expected->next;
     if (t->diverged || same_deed(expected, actual) || (!expected && !r->whole))
@@ -607,7 +631,7 @@ static enum fed feed_wait(struct run *run, const struct record *record, struct p
             in->op = (uint32_t)w->row.op;
             in->node = w->row.node;
             in->wait = w->row.id;
-            in->by = jv_string(jv_get(json_read(record->pub, &run->replay->arena), "resumed_by"), &run->replay->arena);
+            in->by = jv_string(jv_get(json_read(record->pub, &run->engine->turn), "resumed_by"), &run->engine->turn);
             return FED;
         }
     return FED_NOBODY;
@@ -646,6 +670,24 @@ static bool feed_pause(struct run *run)
     return false;
 }
 
+/* Without the number of the source's failure: this one gets its own. */
+static struct span own_error(struct jv error, struct arena *arena)
+{
+    struct buf text = { 0 };
+    struct jw  w = jw_on(&text);
+    jw_obj(&w);
+    for (struct jv_iter it = jv_iter(error); jv_step(&it);) {
+        if (jv_str_eq(it.name, "failure_id"))
+            continue;
+        jw_key_span(&w, jv_string(it.name, arena));
+        jw_raw(&w, jv_raw(it.value));
+    }
+    jw_end(&w);
+    struct span kept = arena_copy(arena, buf_view(&text));
+    buf_done(&text);
+    return kept;
+}
+
 /* The source got no further and its machine did not end it: somebody, or the host, did. The same happens here; a question
  * that nobody answered is asked again. */
 static bool feed_end(struct run *run)
@@ -657,7 +699,7 @@ static bool feed_end(struct run *run)
     if (!busy && !run->waits)
         return true;
     if (r->end && r->end->type == REC_RUN_FAILED) {
-        run_fail(run, arena_copy(turn, jv_raw(jv_get(pub, "error"))));
+        run_fail(run, own_error(jv_get(pub, "error"), turn));
     } else if (!busy) {
         return true;
     } else if (r->end && r->end->type == REC_RUN_CANCELLED) {
@@ -719,7 +761,7 @@ bool replay_feed(struct run *run)
             return feed_later(run);
         if (feed_pause(run))
             continue;
-        while (r->at < r->count && !is_given(r, &r->records[r->at], &in))
+        while (r->at < r->count && !is_given(&r->records[r->at], &run->engine->turn, &in))
             r->at++;
         if (r->at == r->count)
             return feed_end(run);

@@ -311,6 +311,38 @@ static void replay_of_a_replay(void **state)
     end(&w);
 }
 
+/* More nodes than a step may start: steps are cut, and in a replay elsewhere than in the source. */
+static void long_steps(void **state)
+{
+    enum { NODES = 600 };
+    struct world w;
+    struct buf   text = { 0 };
+    (void)state;
+    begin(&w);
+    buf_printf(&text, "{\"format\":1,\"entry\":\"n0\",\"nodes\":[");
+    for (int i = 0; i < NODES; i++)
+        buf_printf(&text, CORE("n%d", "core.echo", "{}", "\"n%d\"") ",", i, i + 1);
+    buf_printf(&text, MODEL("n%d", "at last", "0", "null") "]}", NODES);
+    buf_byte(&text, 0);
+    record_run(&w, text.p, NULL);
+    buf_done(&text);
+    assert_int_equal(w.row.status, RUN_COMPLETED);
+    struct ledger_view source = view(&w);
+    struct uuid        id = w.row.id;
+    const struct uuid *all = (const struct uuid *)(const void *)source.checkpoints.p;
+    assert_int_equal(source.checkpoints.len / sizeof *all, NODES + 2);
+    for (size_t i = 0; i < NODES + 2; i += 43) {
+        finish(&w, replay(&w, id, all[i], true), false);
+        struct ledger_view now = view(&w);
+        assert_int_equal(w.row.status, RUN_COMPLETED);
+        assert_int_equal(now.diverged, 0);
+        assert_int_equal(now.checkpoints.len / sizeof *all, NODES + 1 - i + (i == NODES + 1));
+        view_done(&now);
+    }
+    view_done(&source);
+    end(&w);
+}
+
 /* ---- stopped halfway ---- */
 
 static void goes_on_after_a_stop(void **state)
@@ -465,6 +497,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(strict_from_everywhere), cmocka_unit_test(best_effort_from_everywhere), cmocka_unit_test(replay_of_a_replay),
+        cmocka_unit_test(long_steps),
         cmocka_unit_test(goes_on_after_a_stop),   cmocka_unit_test(changed_journals),            cmocka_unit_test(refusals),
     };
     return cmocka_run_group_tests_name("replay", tests, NULL, NULL);
