@@ -377,6 +377,53 @@ static void goes_on_after_a_stop(void **state)
     end(&w);
 }
 
+static bool waits(void *user)
+{
+    struct world *w = user;
+    read_row(w);
+    return w->row.status == RUN_WAITING;
+}
+
+/* The source was cancelled while it asked: the replay asks again, also after a stop, and an answer is more than was recorded. */
+static void asks_what_nobody_answered(void **state)
+{
+    struct world    w;
+    struct error    error = { 0 };
+    struct run_row  row;
+    struct issues   issues = { .arena = &w.arena };
+    bool            already;
+    struct run_spec spec = { .source = SOURCE_API };
+    (void)state;
+    begin(&w);
+    spec.tenant = w.rig.tenant;
+    spec.workspace = w.rig.workspace;
+    spec.agent = rig_agent(&w.rig, "asks", GRAPH("a", "", MODEL("a", "draft", "0", "\"g\"") ","
+                           NODE("g", "core.human", "human", "{\"prompt\":\"ok?\"}", "\"b\"") "," MODEL("b", "more", "0", "null")));
+    assert_int_equal(run_create(w.rig.engine, &spec, &row, &error), ERR_OK);
+    w.id = row.id;
+    assert_true(rig_run(&w.rig, waits, &w, 20));
+    assert_int_equal(run_cancel(w.rig.engine, w.rig.workspace, w.id, SPAN("no"), SPAN("dev"), &row, &already, &error), ERR_OK);
+    finish(&w, w.id, false);
+    struct ledger_view v = view(&w);
+    struct uuid        first;
+    memcpy(&first, v.checkpoints.p, sizeof first);
+    view_done(&v);
+    w.id = replay(&w, w.row.id, first, true);
+    assert_true(rig_run(&w.rig, waits, &w, 20));
+    rig_close(&w.rig);
+    assert_int_equal(rig_open(&w.rig, &error), ERR_OK);
+    assert_int_equal(run_resume(w.rig.engine, w.rig.workspace, w.id, SPAN("1"), (struct uuid){ 0 }, SPAN("dev"), &row, &issues, &error),
+                     ERR_OK);
+    finish(&w, w.id, false);
+    assert_int_equal(w.row.status, RUN_FAILED);
+    assert_same_span(code_of(w.row.error, &w.arena), SPAN("replay_divergence"));
+    assert_int_equal(model_calls(&w), 0);
+    v = view(&w);
+    assert_same_span(jv_string(jv_get(json_read(v.divergence, &w.arena), "kind"), &w.arena), SPAN("extra_effect"));
+    view_done(&v);
+    end(&w);
+}
+
 /* ---- a changed journal ---- */
 
 struct change {
@@ -498,6 +545,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(strict_from_everywhere), cmocka_unit_test(best_effort_from_everywhere), cmocka_unit_test(replay_of_a_replay),
         cmocka_unit_test(long_steps),
+        cmocka_unit_test(asks_what_nobody_answered),
         cmocka_unit_test(goes_on_after_a_stop),   cmocka_unit_test(changed_journals),            cmocka_unit_test(refusals),
     };
     return cmocka_run_group_tests_name("replay", tests, NULL, NULL);
