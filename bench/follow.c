@@ -13,10 +13,13 @@
  *
  * What is published carries "T0=<nanoseconds>;" of CLOCK_MONOTONIC, which is also the clock here: latency is from the call that
  * publishes to the return of the read that got it. --window W: the next message is sent when all but W are with all followers
- * (2: as fast as one message at a time goes; 64: with a backlog). Events of a run carry no such text; two things are taken
- * instead. `stamp`: arrival minus the event's own timestamp, which is cut to milliseconds, so 0 to 1 ms too much, 0.5 on
- * average. `late` (with --interval): arrival minus the moment at which the chunk was due, the schedule's origin being that at
- * which this follower's fastest event so far was not late at all: what is missing is the latency of the fastest event. */
+ * (2: as fast as one message at a time goes; 64: with a backlog). --inflight: connections that publish in turn, each waiting for
+ * its answer.
+ *
+ * Events of a run carry no such text; two things are taken instead. `stamp`: arrival minus the event's own timestamp, which is
+ * cut to milliseconds, so 0 to 1 ms too much, 0.5 on average. `late` (with --interval): arrival minus the moment at which the
+ * chunk was due, the schedule's origin being that at which this follower's fastest event so far was not late at all: what is
+ * missing is the latency of the fastest event. */
 #include "common.h"
 #include <getopt.h>
 #include <pthread.h>
@@ -42,6 +45,11 @@ struct reader {
     struct histogram latency, late;
 };
 
+struct publisher {
+    int  fd;
+    bool waiting; /* for an answer */
+};
+
 struct load {
     const char        *path, *pub_path, *pub_type;
     char             **paths, heads[HEADS], pub_heads[HEADS];
@@ -54,9 +62,7 @@ struct load {
     struct reader     *readers;
     atomic_bool        stop, measuring;
     _Atomic uint64_t   last_ns;
-    /* the publisher */
-    int      pub_fd;
-    uint64_t pub_sent, pub_acked;
+    struct publisher  *publishers; /* as many as --inflight */
 };
 
 /* ---- events in bytes ---- */
@@ -231,30 +237,40 @@ static void connect_all(struct load *load)
     }
 }
 
-/* ---- the publisher ---- */
+/* ---- the publishers: one message per connection on its way ---- */
 
-static void take_answers(struct load *load)
+/* Bytes of the answer that text begins with; 0 when it is not all there. */
+static size_t answer_length(const char *text, size_t n)
 {
-    static char text[READ_BYTES + 32];
-    static int  kept;
-    ssize_t     n = read(load->pub_fd, text + kept, READ_BYTES);
-    if (n <= 0)
-        die("the server closed the publisher's connection");
-    char *from = text, *end = text + kept + n, *at;
-    *end = 0;
-    while ((at = strstr(from, "HTTP/1.1 ")) && end - at >= 12) {
-        if (at[9] != '2')
-            die("publish was answered: %.300s", at);
-        load->pub_acked++;
-        from = at + 12;
+    const char *end = strstr(text, "\r\n\r\n"), *length = strcasestr(text, "\ncontent-length:");
+    size_t      all = end ? (size_t)(end + 4 - text) : 0;
+    if (end && length && length < end)
+        all += (size_t)atol(length + 16);
+    return all <= n ? all : 0;
+}
+
+/* Waits until what was sent over this connection is answered. */
+static void take_answer(struct publisher *p)
+{
+    char   text[4096] = "";
+    size_t n = 0;
+    while (p->waiting) {
+        ssize_t more = n < sizeof text - 1 ? read(p->fd, text + n, sizeof text - 1 - n) : 0;
+        if (more <= 0)
+            die("the server closed a publisher's connection, or talks too much: %.300s", text);
+        n += (size_t)more;
+        text[n] = 0;
+        if (n >= 12 && text[9] != '2')
+            die("publish was answered: %.300s", text);
+        p->waiting = !answer_length(text, n);
     }
-    kept = (int)(end - from < 12 ? end - from : 12);
-    memmove(text, end - kept, (size_t)kept);
 }
 
 static void publish(struct load *load, uint64_t number)
 {
-    static char text[80000], body[70000];
+    static char       text[80000], body[70000];
+    struct publisher *p = &load->publishers[number % (uint64_t)load->inflight];
+    take_answer(p);
     int         n = sprintf(body, "{\"type\":\"ev\",\"d\":\"T0=%llu;", (unsigned long long)now_ns());
     while (n < load->size - 2)
         body[n++] = 'x';
@@ -266,10 +282,15 @@ static void publish(struct load *load, uint64_t number)
     len += sprintf(text + len, " HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: %s\r\n%sContent-Length: %d\r\n\r\n", load->pub_type,
                    load->pub_heads, n);
     memcpy(text + len, body, (size_t)n);
-    write_all(load->pub_fd, text, (size_t)(len + n));
-    load->pub_sent++;
-    while (load->pub_sent - load->pub_acked >= (uint64_t)load->inflight)
-        take_answers(load);
+    write_all(p->fd, text, (size_t)(len + n));
+    p->waiting = true;
+}
+
+static void start_publishers(struct load *load)
+{
+    load->publishers = must_alloc((size_t)load->inflight * sizeof *load->publishers);
+    for (int i = 0; i < load->inflight; i++)
+        load->publishers[i].fd = connect_to(load->pub_port ? load->pub_port : load->port);
 }
 
 static bool wait_for(struct load *load, uint64_t got, double seconds)
@@ -331,7 +352,7 @@ static void finish(struct load *load, uint64_t begin, uint64_t got, double serve
 static void measure(struct load *load, const char *more)
 {
     if (!load->watch) {
-        load->pub_fd = connect_to(load->pub_port ? load->pub_port : load->port);
+        start_publishers(load);
         publish_for(load, 0.5);
     }
     for (int i = 0; i < load->threads; i++)

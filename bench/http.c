@@ -6,7 +6,7 @@
  *
  * In path, headers and body %N is the number of the request, %D that number divided by --dup (so that so many requests in a
  * row are the same: repeats), %S a text that differs from start to start, %% a percent sign. --count N: that many requests
- * and no more. --save: every answered body on a line of its own. Answers must have a Content-Length or be chunked. */
+ * and no more. --save: every answered body on a line of its own. Answers must have a Content-Length, be chunked or be a 204. */
 #include "common.h"
 #include <getopt.h>
 #include <sys/epoll.h>
@@ -83,6 +83,8 @@ static size_t answer_length(const struct connection *k, const char **ret_body)
     size_t head = (size_t)(end + 4 - k->in);
     char  *length = strcasestr(k->in, "\ncontent-length:"), *chunked = strcasestr(k->in, "\ntransfer-encoding: chunked");
     *ret_body = end + 4;
+    if (strncmp(k->in + 9, "204", 3) == 0)
+        return head;
     if (length && length < end)
         return k->len >= head + (size_t)atol(length + 16) ? head + (size_t)atol(length + 16) : 0;
     if (chunked && chunked < end)

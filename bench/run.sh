@@ -209,6 +209,7 @@ append_scene() {
     row append "64 appenders, events/s : raw loop, groups of 64" /s "$(median append64)" "$(median sync64)" ">=0.25 (0.4)"
     row append "64 appenders, p99 / p50" x "$(median tail64)" - "<=10"
     row append "1,024 appenders, events/s : SQLite, index by stream" /s "$(median append1024)" "$(median indexed)" ">=2.2 (4)"
+    command -v strace >/dev/null || { say "    no strace: syncs are not counted"; return; }
     row append "syncs per commit, checkpoints aside" "" "$(syncs_per_commit)" - "==1"
 }
 
@@ -216,7 +217,6 @@ append_scene() {
 # short enough that no checkpoint begins.
 syncs_per_commit() {
     local syncs=() commits=() seconds line
-    command -v strace >/dev/null || { echo 0; return; }
     for seconds in 0.1 0.4; do
         rm -rf "$work/append"
         line=$(timeout 60 strace -f -qq -e trace=fsync,fdatasync,sync_file_range,msync -o "$work/strace" "$tools/bench-append" "$work/append" "$seconds" 300 1)
@@ -339,7 +339,7 @@ create_scene() {
     done
     unserve
     row create "create with a key, 16 connections : Restate send" /s "$(median create)" "$(median restate_send)" ">=10"
-    row create "create with a key and wait for the end : Restate call" /s "$(median wait)" "$(median restate_call)" -
+    row create "create with a key and wait for the end : Restate call" /s "$(median wait)" "$(median restate_call)" ">=10"
     row create "repeats, 1,000 of each key : Restate call" /s "$(median repeat)" "$(median restate_repeat)" ">=4"
 }
 
@@ -388,6 +388,7 @@ run_follow() { # prefix conns ms
     say "    run $line"
     keep "$1" "$(value rate "$line")"
     keep "${1}_us" "$(value us_per "$line")"
+    keep "${1}_per" "$(value per_read "$line")"
 }
 
 idle_memory() { # prefix port pids path
@@ -428,8 +429,9 @@ fanout_scene() {
         row fanout "stream, backlog of 64, deliveries/s : nchan" /s "$(median stream_backlog)" "$(median nchan_backlog)" ">=5"
         row fanout "1,000 streams x 10 followers, deliveries/s : nchan" /s "$(median stream_many)" "$(median nchan_many)" ">=1.4"
     fi
-    row fanout "run, 1,000 followers, paced, CPU per delivery : nchan" us "$(median run1000_us)" "$(median nchan1000_us)" "<=0.8"
-    row fanout "run, 10,000 followers, paced, CPU per delivery : nchan" us "$(median run10000_us)" "$(median nchan10000_us)" "<=0.6"
+    # More than 1.1 events per read: they were not delivered one by one, and the figure flatters.
+    row fanout "run, 1,000 followers, paced, $(human "$(median run1000_per)") per read, CPU per delivery : nchan" us "$(median run1000_us)" "$(median nchan1000_us)" "<=0.8"
+    row fanout "run, 10,000 followers, paced, $(human "$(median run10000_per)") per read, CPU per delivery : nchan" us "$(median run10000_us)" "$(median nchan10000_us)" "<=0.6"
     row fanout "run, 1,000 followers, too fast for them, deliveries/s : nchan" /s "$(median run_backlog)" "$(median nchan_backlog)" ">=5"
     row fanout "1,000 runs x 10 followers, 10 events/s each, deliveries/s : nchan" /s "$(median run_many)" "$(median nchan_many)" ">=1.4"
     row fanout "user memory per idle follower, KB : nchan" KB "$(median run_kb)" "$(median nchan_kb)" "<=0.05 (0.025)"

@@ -122,13 +122,52 @@ cmp -s "$events" "$work/again.ndjson" || fail "the ledger, read again, is not wh
 note "$at_kill events before the kill, $((total - at_kill)) after it; seq 1 to $total, no gap, none twice"
 note "read again from the ledger: the same $total events, byte for byte"
 
+printf '\n%sScene two: a person is asked, and answers after a restart%s\n' "$bold" "$plain"
+
+# A figure of /metrics, without curl.
+figure() {
+    local line
+    exec 3<>"/dev/tcp/127.0.0.1/${url##*:}"
+    printf 'GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n' >&3
+    line=$(grep -a "^perdure_$1 " <&3)
+    exec 3>&-
+    echo "${line##* }" | tr -d '\r'
+}
+run_is() { "$perdure" runs show "$1" --json | grep -q "\"status\": *\"$2\""; }
+# The first member of that name in the JSON on stdin.
+member() { grep -oE "\"$1\": *\"[^\"]*\"" | head -n 1 | cut -d '"' -f 4; }
+
+step "An agent drafts an answer and asks before it sends it: examples/approval.json"
+"$perdure" agents apply examples/approval.json | sed 's/^/   /'
+asked=$("$perdure" run approval --text "$letter" --detach)
+wait_until 30 "the run did not ask" run_is "$asked" waiting_for_human
+"$perdure" approvals list | sed 's/^/   /'
+
+step "While it waits: kill -9 and start again. Waiting runs cost nothing; they come back when somebody answers"
+{ kill -9 "$server" && wait "$server"; } 2>/dev/null || true
+start_server "${url#http://}"
+approval=$("$perdure" approvals list --run "$asked" --json | member approval_id)
+[ -n "$approval" ] || fail "the question is gone"
+
+step "The answer arrives, and the run ends"
+"$perdure" approvals approve "$approval" --input '"yes"' | sed 's/^/   /'
+wait_until 30 "the run did not end" run_is "$asked" completed
+note "$("$perdure" runs show "$asked" --json | grep -oE '"output": *\{[^}]*\}' | head -n 1)"
+
+step "Replay it strictly: the same run once more, from its first checkpoint, with every answer taken from the ledger"
+calls=$(figure model_calls_total)
+replay=$("$perdure" runs replay "$asked" first --mode strict --json | member run_id)
+wait_until 30 "the strict replay did not complete" run_is "$replay" completed
+[ "$(figure model_calls_total)" = "$calls" ] || fail "the replay called a model"
+note "completed, with the recorded answer, and not one model call: it cost nothing"
+
 kill "$server"
 wait "$server" 2>/dev/null || fail "the server did not stop cleanly after SIGTERM"
 server=''
 
 cat <<END
 
-${green}It held.${plain} The follower kept its place and nobody had to start anything over.
+${green}It held.${plain} The follower kept its place, the question waited, and nobody had to start anything over.
 
 Now you:
   ./dev serve                                    a server on http://127.0.0.1:7070

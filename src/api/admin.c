@@ -410,6 +410,8 @@ static void metrics(struct call *call)
     figure(out, "checkpoint_stalls_total", "counter", "Checkpoints that the storage thread had to run itself", s.checkpoint_stalls);
     figure(out, "store_bytes", "gauge", "Size of the database file", s.file_bytes);
     figure(out, "storage_failed", "gauge", "1 after fail-stop", store_failed(engine_store(call->api->engine)));
+    figure(out, "storage_away", "gauge", "1 while the database cannot be reached", store_away(engine_store(call->api->engine)));
+    figure(out, "store_retries_total", "counter", "Transactions tried again: conflicts, lost connections", s.retries);
     commit_histogram(out, &s);
     figure(out, "http_requests_total", "counter", "Requests", call->api->requests);
     figure(out, "http_connections", "gauge", "Open connections", call->api->server ? http_server_connections(call->api->server) : 0);

@@ -17,6 +17,7 @@ struct api_config {
     uint64_t       max_stream_body;   /* Durable Streams [16 MiB] */
     uint64_t       stream_chunk;      /* bytes of one catch-up answer [1 MiB] */
     uint32_t       long_poll_ms;      /* [20000] */
+    uint32_t       live_age_ms;       /* an SSE answer of Durable Streams ends after this long +-10 % [60000] */
     const char    *token_path;        /* where the root token is written on first start, mode 0600 */
     const char    *cors_origin;       /* NULL: no CORS headers */
     const char    *version;

@@ -6,6 +6,32 @@ static const struct route *const surfaces[] = { agent_runs_routes, admin_routes,
 
 static const char *const method_names[] = { "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "" };
 
+static int hex(char c)
+{
+    return c >= '0' && c <= '9' ? c - '0' : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10 : -1;
+}
+
+/* A static segment as it is written in the pattern against one that may be percent-encoded: decoded once, after splitting. */
+static bool same_segment(struct span want, struct span have)
+{
+    size_t at = 0;
+    if (!memchr(have.p, '%', have.n))
+        return span_eq(want, have);
+    for (size_t i = 0; i < have.n; i++, at++) {
+        char c = have.p[i];
+        if (c == '%') {
+            int high = i + 2 < have.n ? hex(have.p[i + 1]) : -1, low = high < 0 ? -1 : hex(have.p[i + 2]);
+            if (low < 0)
+                return false;
+            c = (char)(high << 4 | low);
+            i += 2;
+        }
+        if (at >= want.n || want.p[at] != c)
+            return false;
+    }
+    return at == want.n;
+}
+
 /* Compares segment by segment; a parameter takes anything but an empty segment; a last "*" takes the rest, as it is. */
 static bool match(const char *pattern, struct span path, struct span params[CALL_PARAMS])
 {
@@ -21,7 +47,7 @@ static bool match(const char *pattern, struct span path, struct span params[CALL
             params[count] = span_make(have, (size_t)(end - have));
             return true;
         }
-        if (param ? h.n == 0 : !span_eq(w, h))
+        if (param ? h.n == 0 : !same_segment(w, h))
             return false;
         if (param)
             params[count++] = h;

@@ -139,7 +139,8 @@ int cmd_runs_failures(struct cli *cli, int argc, char **argv)
     static const struct args_spec spec = { .command = "runs failures", .opts = opts, .opt_count = ARRAY_LEN(opts),
                                            .about = "Lists what went wrong, newest first." };
     static const char *const heads[] = { "RUN", "FAILED", "SCOPE", "STATUS", "ERROR", "RETRY", "SUMMARY", NULL };
-    static const char *const members[] = { "run_id", "failed_at", "failure_scope", "status", "error_code", "can_retry", "error_summary", NULL };
+    static const char *const members[] = { "run_id",     "failed_at", "failure_scope", "status",
+                                           "error_code", "can_retry", "error_summary", NULL };
     CLEANUP(work_done) struct work w = { .options.limit = 20 };
     struct jv list;
     int       code = work_begin(cli, &spec, argc, argv, &w);
@@ -182,8 +183,8 @@ int cmd_runs_rerun(struct cli *cli, int argc, char **argv)
     };
     static const struct args_spec spec = { .command = "runs rerun", .operands = "RUN", .min = 1, .max = 1, .opts = opts,
                                            .opt_count = ARRAY_LEN(opts),
-                                           .about = "Makes the request of a run once more: a new run with the same input, on a thread of its "
-                                                    "own. The first one is left alone." };
+                                           .about = "Makes the request of a run once more: a new run with the same input, on "
+                                                    "a thread of its own. The first one is left alone." };
     CLEANUP(work_done) struct work w = { 0 };
     struct jv made;
     int       code = work_begin(cli, &spec, argc, argv, &w);
@@ -210,8 +211,8 @@ int cmd_runs_retry(struct cli *cli, int argc, char **argv)
     };
     static const struct args_spec spec = { .command = "runs retry", .operands = "RUN", .min = 1, .max = 1, .opts = opts,
                                            .opt_count = ARRAY_LEN(opts),
-                                           .about = "Tries a failed run again, from where it stood: a new attempt of the same run. Possible "
-                                                    "when its error is retryable and its thread has not gone on." };
+                                           .about = "Tries a failed run again, from where it stood: a new attempt of the same "
+                                                    "run. Possible when its error is retryable and its thread has not gone on." };
     CLEANUP(work_done) struct work w = { 0 };
     CLEANUP(buf_done) struct buf   body = { 0 };
     struct jw json = jw_on(&body);

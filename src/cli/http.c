@@ -374,7 +374,7 @@ static void set_method(struct transfer *t, const struct web_request *request)
     if (request->body.n) {
         curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)request->body.n);
         curl_easy_setopt(easy, CURLOPT_POSTFIELDS, request->body.p);
-        add_header(t, "Content-Type", "application/json");
+        add_header(t, "Content-Type", request->content_type ? request->content_type : "application/json");
         t->headers = curl_slist_append(t->headers, "Expect:"); /* no waiting for 100-continue */
     } else if (strcmp(method, "POST") == 0) {
         curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE, 0L);
@@ -382,6 +382,8 @@ static void set_method(struct transfer *t, const struct web_request *request)
         t->headers = curl_slist_append(t->headers, "Content-Type:");
     }
     curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, method);
+    for (const char *const *h = request->headers; h && *h; h++)
+        t->headers = curl_slist_append(t->headers, *h);
     if (request->idempotency_key)
         add_header(t, "X-Idempotency-Key", request->idempotency_key);
 }
@@ -402,6 +404,12 @@ static struct jv parse_body(struct span body, struct arena *arena)
     return json_root(doc);
 }
 
+static void copy_header(struct web *web, const char *name, char *out, size_t size)
+{
+    const char *value = response_header(web, name);
+    snprintf(out, size, "%s", value ? value : "");
+}
+
 static void read_reply(struct transfer *t, struct arena *arena, struct web_reply *ret)
 {
     long        status = 0;
@@ -412,6 +420,10 @@ static void read_reply(struct transfer *t, struct arena *arena, struct web_reply
     ret->body = arena_copy(arena, buf_view(&t->body));
     ret->json = parse_body(ret->body, arena);
     snprintf(ret->request_id, sizeof ret->request_id, "%s", id ? id : "");
+    copy_header(t->web, "stream-next-offset", ret->stream_next, sizeof ret->stream_next);
+    copy_header(t->web, "content-type", ret->stream_type, sizeof ret->stream_type);
+    ret->stream_up_to_date = response_header(t->web, "stream-up-to-date") != NULL;
+    ret->stream_closed = response_header(t->web, "stream-closed") != NULL;
 }
 
 static enum err call_once(struct web *web, const struct web_request *request, struct arena *arena,

@@ -32,6 +32,8 @@ struct web_request {
     const char *method; /* NULL: GET, or POST with a body */
     const char *path;   /* "/v1/api/runs?limit=2", made with path_… */
     struct span body;   /* JSON or empty */
+    const char *content_type;         /* of the body; NULL: application/json */
+    const char *const *headers;       /* more lines "Name: value", NULL behind the last; or NULL */
     const char *idempotency_key; /* NULL: none */
     uint32_t    timeout_ms;      /* 0: 60 s */
     bool        once;            /* no second try */
@@ -44,6 +46,9 @@ struct web_reply {
     int64_t     retry_after_s; /* -1: none */
     int64_t     date_ms;       /* of the Date header, 0: none */
     char        request_id[129];
+    /* of a Durable Streams answer */
+    char        stream_next[34], stream_type[257];
+    bool        stream_up_to_date, stream_closed;
 };
 
 /* ERR_OK: an answer of any status. ERR_IO, ERR_TIMEOUT, ERR_TOO_LARGE: there was none; the message says why, with

@@ -33,6 +33,14 @@ static const struct command approvals_commands[] = {
     { 0 },
 };
 
+static const struct command crons_commands[] = {
+    { "list", "", "list crons and when they are due", cmd_crons_list, NULL },
+    { "create", "AGENT", "run an agent by the clock", cmd_crons_create, NULL },
+    { "delete", "CRON", "end a cron; its runs stay", cmd_crons_delete, NULL },
+    { "trigger", "CRON", "run it now", cmd_crons_trigger, NULL },
+    { 0 },
+};
+
 static const struct command agents_commands[] = {
     { "apply", "FILE", "create or update an agent from a file", cmd_agents_apply, NULL },
     { "list", "", "list agents", cmd_agents_list, NULL },
@@ -47,12 +55,24 @@ static const struct command token_commands[] = {
     { 0 },
 };
 
+static const struct command stream_commands[] = {
+    { "create", "NAME", "make a stream, or fork one", cmd_stream_create, NULL },
+    { "append", "NAME [TEXT]", "append one message, or a file", cmd_stream_append, NULL },
+    { "read", "NAME", "print what is there", cmd_stream_read, NULL },
+    { "tail", "NAME", "print what comes, until it is closed", cmd_stream_tail, NULL },
+    { "close", "NAME", "let nothing be appended any more", cmd_stream_close, NULL },
+    { "delete", "NAME", "delete a stream", cmd_stream_delete, NULL },
+    { 0 },
+};
+
 static const struct command commands[] = {
     { "serve", "", "run the server", cmd_serve, NULL },
     { "run", "AGENT|FILE", "start a run and watch it", cmd_run, NULL },
     { "runs", "", "list, show, follow, cancel, resume, inspect, retry runs", NULL, runs_commands },
     { "approvals", "", "list, approve, reject what runs ask", NULL, approvals_commands },
+    { "crons", "", "list, create, delete, trigger runs by the clock", NULL, crons_commands },
     { "agents", "", "apply, list, show agents", NULL, agents_commands },
+    { "stream", "", "create, append, read, tail, close, delete streams", NULL, stream_commands },
     { "token", "", "create, list, revoke tokens", NULL, token_commands },
     { "audit", "", "list who changed what", cmd_audit, NULL },
     { "doctor", "", "check this machine, the server and the configuration", cmd_doctor, NULL },

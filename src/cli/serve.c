@@ -14,7 +14,7 @@ struct options {
     bool        dev;
     int64_t     heartbeat_ms, slow_reader_ms, max_age_ms, rate_limit, rate_burst, max_streams, max_body, max_connections;
     int64_t     head_timeout_ms, body_timeout_ms, idle_timeout_ms, write_timeout_ms, thread_queue;
-    int64_t     long_poll_ms, stream_body, stream_chunk;
+    int64_t     long_poll_ms, live_age_ms, stream_body, stream_chunk;
 };
 
 #define OPT(name, ENV, kind, member, arg, help, min, max) \
@@ -25,7 +25,8 @@ static const struct opt opts[] = {
         "address to listen on, default 127.0.0.1:7070; port 0 picks one", 0, 0),
     OPT("data", "DATA", OPT_TEXT, data, "DIR",
         "data folder, default " WEB_DEFAULT_DATA "; made when it is missing", 0, 0),
-    OPT("store", "STORE", OPT_TEXT, store, "URL", "where the ledger is, default sqlite:DIR of --data", 0, 0),
+    OPT("store", "STORE", OPT_TEXT, store, "URL",
+        "where the ledger is: sqlite:DIR or postgres://USER@HOST:PORT/DB, default sqlite:DIR of --data", 0, 0),
     OPT("config", "CONFIG", OPT_TEXT, config, "FILE", "configuration file (JSON): model providers", 0, 0),
     OPT("dev", "DEV", OPT_FLAG, dev, NULL,
         "for a laptop and for tests: token \"dev\", no rate limits, loopback only", 0, 0),
@@ -57,6 +58,8 @@ static const struct opt opts[] = {
         "runs that may wait on one thread, default 64", 1, 100000),
     OPT("long-poll-ms", "LONG_POLL_MS", OPT_INT, long_poll_ms, "N",
         "Durable Streams: a waiting request is answered after N ms, default 20000", 100, 600000),
+    OPT("live-age-ms", "LIVE_AGE_MS", OPT_INT, live_age_ms, "N",
+        "Durable Streams: an SSE answer ends after about N ms, default 60000", 2000, 86400000),
     OPT("stream-body", "STREAM_BODY", OPT_INT, stream_body, "BYTES",
         "Durable Streams: body of a create or append, default 16777216", 1024, 1 << 30),
     OPT("stream-chunk", "STREAM_CHUNK", OPT_INT, stream_chunk, "BYTES",
@@ -193,7 +196,7 @@ static enum err start_engine(struct server *s, struct error *error)
                               .rate_burst = (uint32_t)s->o.rate_burst, .max_streams = (uint32_t)s->o.max_streams,
                               .max_body = (uint64_t)s->o.max_body, .max_batch_body = (uint64_t)s->o.max_body * 4,
                               .max_stream_body = (uint64_t)s->o.stream_body, .stream_chunk = (uint64_t)s->o.stream_chunk,
-                              .long_poll_ms = (uint32_t)s->o.long_poll_ms,
+                              .long_poll_ms = (uint32_t)s->o.long_poll_ms, .live_age_ms = (uint32_t)s->o.live_age_ms,
                               .token_path = s->token_path, .cors_origin = s->o.cors_origin, .version = PERDURE_VERSION };
     if (!e)
         e = api_new(&api, &s->api, error);
@@ -252,7 +255,7 @@ int cmd_serve(struct cli *cli, int argc, char **argv)
                                .max_age_ms = 3600000, .rate_limit = 600, .rate_burst = 120, .max_streams = 64, .max_body = 4 << 20,
                                .max_connections = 20000, .head_timeout_ms = 10000, .body_timeout_ms = 60000,
                                .idle_timeout_ms = 75000, .write_timeout_ms = 30000, .thread_queue = 64,
-                               .long_poll_ms = 20000, .stream_body = 16 << 20, .stream_chunk = 1 << 20 } };
+                               .long_poll_ms = 20000, .live_age_ms = 60000, .stream_body = 16 << 20, .stream_chunk = 1 << 20 } };
     struct args  args;
     struct error error = { 0 };
     int          code = args_begin(&spec, argc, argv, &s.o, &args);

@@ -324,8 +324,8 @@ static void make_wrap(struct follower *f)
     struct wrap        *wrap = f->wrap;
     uint64_t            seq = f->chunk->last_seq ? f->chunk->last_seq : f->cursor;
     bool                at_head = seq == stream->durable;
-    struct follow_place place = { .seq = seq, .at_head = at_head, .closed = at_head && stream->finished, .last = stream->last_type, .now_ms = wall_now(feed),
-                                  .mark = wrap->mark, .generation = wrap->generation };
+    struct follow_place place = { .seq = seq, .at_head = at_head, .closed = at_head && stream->finished, .last = stream->last_type,
+                                  .now_ms = wall_now(feed), .mark = wrap->mark, .generation = wrap->generation };
     /* A farewell is the closing tail, unless the last event's tail was that already. */
     bool mute = f->flags & F_FAREWELL && (f->end != FOLLOW_DONE || f->flags & F_TERMINAL);
     wrap->head_n = wrap->tail_n = 0;

@@ -8,7 +8,9 @@ enum {
     KEEP_MOST = 4096,       /* streams in RAM that nobody uses */
     PRODUCERS_MOST = 4096,  /* of one stream in RAM */
     SWEEP_MOST = 256,       /* streams per sweep */
-    PURGE_PRODUCERS = 512,  /* rows per sweep */
+    PURGE_STREAMS = 16,     /* per sweep */
+    PURGE_PRODUCERS = 512,  /* rows per stream and sweep */
+    PURGE_AFTER_MS = 5000,  /* a read that began before is over */
 };
 
 struct free_streams {
@@ -21,6 +23,7 @@ struct free_streams {
     struct free_stream *newest, *oldest; /* by last use */
     size_t              count;
     int64_t             started_ms;
+    int64_t             purge_at;
 };
 
 static uint64_t mono_ms(const struct free_streams *all) { return all->env->mono_us(all->env) / 1000; }
@@ -252,9 +255,9 @@ static enum err fetch_name(struct free_streams *all, struct uuid workspace, stru
 static void committed(void *arg, enum err err)
 {
     struct free_stream *fs = arg;
-    fs->inflight--;
     if (!err && (fs->dead || fs->row.deleted))
-        stream_end_followers(fs->stream, FOLLOW_DELETED);
+        stream_end_followers(fs->stream, FOLLOW_DELETED); /* who let go of it meanwhile did not free it */
+    fs->inflight--;
     if (fs->dead && idle(fs))
         forget(fs);
 }
@@ -598,7 +601,8 @@ static bool delete_producer(void *user, const void *row)
     return true;
 }
 
-/* One stream per sweep, some producers at a time; its row in `purge` goes last. */
+/* Some producers and some segments at a time; its row in `purge` goes when there are none. Frames that lie in the tail are
+ * waited for: they become segments by themselves. */
 static void purge_one(struct free_streams *all, int64_t number)
 {
     CLEANUP(arena_done) struct arena arena = { 0 };
@@ -607,22 +611,37 @@ static void purge_one(struct free_streams *all, int64_t number)
     struct query     query = { .table = TABLE_producer, .eq_count = 1, .eq = { { .column = "stream", .i64 = number } },
                                .limit = PURGE_PRODUCERS };
     int64_t          producers = 0;
-    if (reader_begin(reader, &arena))
+    uint64_t         head = 0;
+    if (u64_map_get(&all->numbers, (uint64_t)number) || reader_begin(reader, &arena))
         return;
-    enum err err = reader_count(reader, &query, &producers);
+    enum err err = reader_get(reader, TABLE_purge, &purge);
+    if (!err && wall_ms(all) - purge.since_ms < PURGE_AFTER_MS)
+        err = ERR_NOT_FOUND;
+    if (!err)
+        err = reader_count(reader, &query, &producers);
     if (!err && producers)
         err = reader_query(reader, &query, delete_producer, all);
+    if (!err)
+        err = reader_head(reader, (uint64_t)number, &head, NULL);
+    bool in_tail = reader_in_tail(reader, (uint64_t)number);
     reader_end(reader);
-    if (!err && producers <= PURGE_PRODUCERS)
+    if (err)
+        return;
+    if (head && !in_tail)
+        batch_purge(batch_of(all), (uint64_t)number);
+    if (!head && producers <= PURGE_PRODUCERS)
         batch_delete(batch_of(all), TABLE_purge, &purge);
 }
 
+/* Where the last sweep stopped: one that must wait does not stand in the way of the others. */
 static void sweep_purge(struct free_streams *all)
 {
     struct due   due = { 0 };
-    struct query query = { .table = TABLE_purge, .order_column = "stream", .limit = 1 };
-    if (numbers_of(all, &query, add_purge, &due))
-        purge_one(all, *(const int64_t *)(const void *)due.numbers.p);
+    struct query query = { .table = TABLE_purge, .order_column = "stream", .limit = PURGE_STREAMS, .offset = all->purge_at };
+    size_t       count = numbers_of(all, &query, add_purge, &due) ? due.numbers.len / sizeof(int64_t) : 0;
+    for (size_t i = 0; i < count; i++)
+        purge_one(all, ((const int64_t *)(const void *)due.numbers.p)[i]);
+    all->purge_at = count == PURGE_STREAMS ? all->purge_at + PURGE_STREAMS : 0;
     buf_done(&due.numbers);
 }
 

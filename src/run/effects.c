@@ -85,6 +85,11 @@ static void node_start(struct run *run, const struct effect *fx)
     struct op *op = run_op_new(run, &fx->op, parent_op(run, fx->op), fx->node, fx->top);
     uint32_t   no = op->no, parent = op->parent;
     op->node_exec = true;
+    op->counted = run->fold != NULL;
+    op->try_no = fx->node_.try_no;
+    op->ref = arena_copy(&run->host_arena, fx->node_.capability_ref);
+    op->version = arena_copy(&run->host_arena, fx->node_.capability_version);
+    op->binding = arena_copy(&run->host_arena, fx->node_.execution_binding);
     struct jw  w = payload_begin(run->engine, fx->node);
     put_operation(run, &w, "node_execution_id", no);
     jw_key(&w, "capability_ref");
@@ -112,8 +117,10 @@ static void node_finish(struct run *run, const struct effect *fx)
     bool cut = payload_value(&w, "output", fx->node_.output);
     run_record(run, REC_NODE_FINISHED, 0, fx->top ? 2 : 0, no, parent, payload_end(run->engine, &w),
                cut ? fx->node_.output : SPAN_NONE, NULL);
-    if (op)
+    if (op) {
+        stat_node(run, op, STAT_OK, SPAN_NONE);
         run->finished = *op; /* its checkpoint marker follows */
+    }
     run_op_drop(run, &fx->op);
 }
 
@@ -136,6 +143,8 @@ static void node_fail(struct run *run, const struct effect *fx)
     jw_bool(&w, fx->node_.will_retry);
     run_record(run, REC_NODE_FAILED, 0, fx->top && !fx->node_.will_retry, no, parent, payload_end(run->engine, &w), SPAN_NONE,
                NULL);
+    if (op)
+        stat_node(run, op, STAT_FAILED, fx->node_.error);
     if (op && fx->node_.will_retry) {
         failure_put(run, FAILURE_NODE, FAILURE_RETRIED, op, fx->node_.error);
     } else if (op) { /* does it bring the run down? The rest of the step tells */
@@ -162,8 +171,11 @@ static void node_note(struct run *run, const struct effect *fx)
     }
     run_record(run, waits ? REC_NODE_WAITING : REC_NODE_CANCELLED, 0, waits, no, parent, payload_end(run->engine, &w), SPAN_NONE,
                NULL);
-    if (!waits)
-        run_op_drop(run, &fx->op);
+    if (waits)
+        return;
+    if (op)
+        stat_node(run, op, STAT_CANCELLED, SPAN_NONE);
+    run_op_drop(run, &fx->op);
 }
 
 static void apply_node(struct run *run, const struct effect *fx)
@@ -260,7 +272,7 @@ static void apply_child(struct run *run, const struct effect *fx)
     jw_key(&w, "child_agent_id");
     jw_str(&w, fx->child.agent);
     struct span pub = SPAN_NONE;
-    run_record(run, REC_CHILD_STARTED, 0, 0, op, node.parent, payload_end(run->engine, &w), SPAN_NONE, &pub);
+    stat_handoff(run, run_record(run, REC_CHILD_STARTED, 0, 0, op, node.parent, payload_end(run->engine, &w), SPAN_NONE, &pub));
     struct child *child = mem_alloc(sizeof *child);
     child->path = fx->op;
     child->op = op;

@@ -20,6 +20,8 @@ static void end_run(struct run *run, enum run_input how, struct span values)
     run->row.prompt = SPAN_NONE;
     run->row.wait = (struct uuid){ 0 };
     run->row.last_seq = (int64_t)stream_head(run->stream);
+    stat_nodes_cut(run);
+    stat_run_ended(run);
     run_abort_under(run, &(struct op_path){ 0 });
     run->wake_retry_us = 0;
     loop_timer_clear(&run->wake);
@@ -149,6 +151,7 @@ static void next_attempt(struct run *run, struct span error)
     old.completed_ms = stream_now_ms(run->stream);
     old.last_seq = (int64_t)stream_head(run->stream);
     batch_put(engine_batch(engine), TABLE_attempt, &old);
+    stat_nodes_cut(run);
     run_abort_under(run, &(struct op_path){ 0 });
     run_move(run, RUN_TRY_AGAIN);
     run_text(run, &run->row.error, error);

@@ -178,6 +178,9 @@ enum err engine_start(struct engine *engine, struct error *error)
     loop_timer_init(&engine->tick, engine->config.loop, tick);
     loop_timer_set(&engine->tick, engine->env->mono_us(engine->env) + TICK_US);
     sweep_start(engine);
+    e = cron_start(engine, error);
+    if (e)
+        return e;
     loop_on_turn(engine->config.loop, turn, engine);
     turn(engine); /* what was recovered goes on now */
     return ERR_OK;
@@ -204,6 +207,7 @@ void engine_free(struct engine *engine)
         return;
     loop_timer_clear(&engine->tick);
     loop_timer_clear(&engine->sweep);
+    cron_free_all(engine);
     batch_free(engine->batch);
     struct run    *run;
     struct parked *parked;
@@ -265,6 +269,8 @@ enum err engine_ready(struct engine *engine, struct error *error)
         return error_set(error, ERR_STORAGE, "", "storage has stopped; nothing is written any more");
     if (engine->draining)
         return error_set(error, ERR_DRAINING, "", "the server is shutting down");
+    if (store_away(engine->config.store))
+        return error_set(error, ERR_STORAGE, "", "the database cannot be reached; trying again");
     return ERR_OK;
 }
 

@@ -183,6 +183,23 @@ enum err checkpoint_read(const struct engine *engine, struct reader *reader, con
 /* The row as it is on disk, with the committed head of its stream; spans live in the arena. */
 enum err run_row_get(struct engine *engine, struct uuid workspace, struct uuid id, struct arena *arena, struct run_row *ret);
 
+/* ---- crons: runs that begin by the clock (agent-runs.md 9) ---- */
+/* What a cron says; the spans live in the JSON's arena. */
+struct cron_config {
+    struct run_spec run;       /* tenant and workspace are not filled in */
+    struct span     schedule, timezone;
+    bool            enabled;
+    int64_t         end_ms;    /* 0: none */
+};
+/* From its JSON object, with an issue for everything that is wrong with it. issues NULL: it was checked before. */
+void cron_read(struct jv config, struct arena *arena, struct cron_config *ret, struct issues *issues);
+/* New or changed; what is due counts from now on. Copies the row. */
+void cron_put(struct engine *engine, const struct cron_row *row);
+bool cron_get(struct engine *engine, struct uuid workspace, struct uuid id, struct cron_row *ret); /* spans until the next change of it */
+bool cron_delete(struct engine *engine, struct uuid workspace, struct uuid id);
+/* When a row would run next, behind `after_ms`: any thread. 0: never. */
+int64_t cron_next_ms(const struct cron_row *row, int64_t after_ms);
+
 /* ---- ids that are derived, never stored (model.md 2) ---- */
 static inline struct uuid event_id(struct uuid attempt, uint64_t seq) { return uuid_derive(attempt, UUID_EVENT, seq); }
 static inline struct uuid checkpoint_id(struct uuid attempt, uint64_t seq) { return uuid_derive(attempt, UUID_CHECKPOINT, seq); }

@@ -63,5 +63,7 @@ struct uuid failure_put(struct run *run, int scope, int status, const struct op 
         put_capability(run, op->node, &row);
     }
     batch_insert(engine_batch(run->engine), TABLE_failure, &row);
+    if (scope == FAILURE_RUN)
+        stat_failure(run, row.category);
     return row.id;
 }

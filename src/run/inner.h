@@ -5,6 +5,7 @@
  * when it ended or when it only waits for people (parked), and comes back by folding its ledger (recover.c). */
 #pragma once
 #include "run/engine.h"
+#include "store/aggregate.h"
 
 /* An operation of the attempt: a node execution, a call, a wait. Numbers are dense, given in order of first record. */
 struct op {
@@ -12,8 +13,11 @@ struct op {
     uint32_t       no, parent;
     bool           top;        /* of a top-level node */
     bool           node_exec;  /* a node execution; else a call */
+    bool           counted;    /* its row of figures is written, or needs none yet (stat.c) */
+    uint32_t       try_no;
     uint64_t       started_us; /* elapsed */
     struct span    node;       /* plan name, in the run's arena */
+    struct span    ref, version, binding; /* of a node execution; in the run's arena */
 };
 
 struct inflight {                  /* a model call in flight */
@@ -142,7 +146,8 @@ struct engine {
     struct u64_map        watches;    /* ticket -> struct watch */
     struct run           *dirty_runs, *ready_runs, **ready_tail;
     struct thread        *dirty_threads;
-    struct loop_timer     tick, sweep;
+    struct loop_timer     tick, sweep, cron_timer;
+    struct uuid_map       crons;
     struct uuid_map       parked;     /* run id -> struct parked: those with a due time */
     uint64_t              next_ticket;
     bool                  draining, failed;
@@ -247,6 +252,15 @@ enum { FAILURE_OPEN, FAILURE_RETRIED };              /* status; stored */
 /* A row in the turn's batch. op: the node execution, or NULL. */
 struct uuid failure_put(struct run *run, int scope, int status, const struct op *op, struct span error);
 
+/* ---- stat.c: rows of figures, in the turn's batch; nothing in a fold ---- */
+void stat_node(struct run *run, const struct op *op, int status, struct span error); /* it ended; error: of a failed one */
+void stat_nodes_open(struct run *run);   /* those that outlive the commit under way */
+void stat_nodes_cut(struct run *run);    /* the attempt ends, and they with it */
+void stat_run_ended(struct run *run);
+void stat_run_again(struct run *run);    /* it had ended, and goes on */
+void stat_handoff(struct run *run, uint64_t seq);
+void stat_failure(struct run *run, struct span category); /* of scope run */
+
 /* ---- retry.c ---- */
 void run_load_start(struct run *run); /* the state that a later attempt begins with, when the run comes from the store */
 
@@ -327,6 +341,10 @@ bool     replay_end(struct run *run, enum record_type how, struct span value);
 bool     replay_again(const struct run *run, bool otherwise);
 /* Strict: gives what the source got, as far as a turn may go. False: there is more, or the run was ended. */
 bool     replay_feed(struct run *run);
+
+/* ---- cron.c ---- */
+enum err cron_start(struct engine *engine, struct error *error); /* reads them all; those that were missed run now */
+void     cron_free_all(struct engine *engine);
 
 /* ---- sweep.c ---- */
 void sweep_start(struct engine *engine);

@@ -291,6 +291,12 @@ static void save_ops(const struct run *run, struct jw *w)
         jw_key(w, "exec");
         jw_bool(w, op->node_exec);
         key_span(w, "node", op->node);
+        if (op->node_exec) {
+            key_u64(w, "try", op->try_no);
+            key_span(w, "ref", op->ref);
+            key_span(w, "version", op->version);
+            key_span(w, "binding", op->binding);
+        }
         jw_end(w);
     }
     jw_arr_end(w);
@@ -457,6 +463,11 @@ static void load_ops(struct run *run, struct jv list)
         op->no = (uint32_t)get_u64(it.value, "no");
         op->started_us = get_u64(it.value, "us");
         op->node_exec = jv_bool(jv_get(it.value, "exec"), false);
+        op->counted = true; /* with the commit of the snapshot */
+        op->try_no = (uint32_t)get_u64(it.value, "try");
+        op->ref = jv_string(jv_get(it.value, "ref"), &run->host_arena);
+        op->version = jv_string(jv_get(it.value, "version"), &run->host_arena);
+        op->binding = jv_string(jv_get(it.value, "binding"), &run->host_arena);
     }
 }
 

@@ -97,6 +97,7 @@ static void try_again(struct run *run, struct thread *thread, struct reader *rea
     struct span saved = folded ? run_saved_state(run) : SPAN_NONE;
     run->row.checkpoint_seq = folded ? checkpoint : 0;
     keep_attempt(run);
+    stat_run_again(run);
     run_open_attempt(run, engine_mint(engine), saved);
     run->row.completed_ms = 0;
     run_move(run, thread_enter(thread, run) ? RUN_RETRY : RUN_RETRY_BUSY);

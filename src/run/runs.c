@@ -84,6 +84,7 @@ void run_rows_seal(struct engine *engine)
         struct run *run = engine->dirty_runs;
         engine->dirty_runs = run->dirty_next;
         run->dirty = false;
+        stat_nodes_open(run);
         /* The fat row changes at transitions only; a turn that brought nothing but events leaves it alone. */
         if (run->row_stale) {
             run->row_stale = false;

@@ -265,11 +265,19 @@ enum err thread_set_metadata(struct engine *engine, struct uuid workspace, struc
     return ERR_OK;
 }
 
-static void cancel_one(struct engine *engine, const struct thread *thread, struct uuid run, struct span by)
+/* Those who wait first, so that none of them is promoted. */
+static enum err cancel_all(struct engine *engine, struct thread *thread, struct span by, struct error *error)
 {
     struct run_row row;
-    bool           already;
-    (void)run_cancel(engine, thread->row.workspace, run, SPAN("thread_deleted"), by, &row, &already, NULL);
+    bool           already = false; /* never: a run that has ended has left its thread */
+    enum err       e = ERR_OK;
+    while (!e && !already && (thread->pending_count || !uuid_is_nil(thread->row.active_run))) {
+        struct uuid run = thread->row.active_run;
+        if (thread->pending_count)
+            run = thread->pending[thread->pending_count - 1]->row.id;
+        e = run_cancel(engine, thread->row.workspace, run, SPAN("thread_deleted"), by, &row, &already, error);
+    }
+    return e;
 }
 
 enum err thread_delete(struct engine *engine, struct uuid workspace, struct uuid id, bool force, struct span by, struct error *error)
@@ -282,12 +290,11 @@ enum err thread_delete(struct engine *engine, struct uuid workspace, struct uuid
         thread_unref(thread);
         return error_set(error, ERR_THREAD_BUSY, "", "a run of the thread has not ended; ?force=true cancels its runs");
     }
-    while (thread->pending_count) /* those who wait first, so that none of them is promoted */
-        cancel_one(engine, thread, thread->pending[thread->pending_count - 1]->row.id, by);
-    if (!uuid_is_nil(thread->row.active_run))
-        cancel_one(engine, thread, thread->row.active_run, by);
-    thread->deleted = true;
-    thread_dirty(thread);
+    enum err e = cancel_all(engine, thread, by, error);
+    if (!e) {
+        thread->deleted = true;
+        thread_dirty(thread);
+    }
     thread_unref(thread);
-    return ERR_OK;
+    return e;
 }

@@ -138,6 +138,13 @@ void batch_delete(struct batch *batch, enum table_id table, const void *row)
     add_row(batch, table, SQL_DELETE, row);
 }
 
+void batch_purge(struct batch *batch, uint64_t stream)
+{
+    size_t at = op_begin(batch, (struct op){ .kind = OP_PURGE }, sizeof stream);
+    buf_put(&batch->ops, &stream, sizeof stream);
+    op_end(batch, at);
+}
+
 void batch_after(struct batch *batch, void (*fn)(void *arg, enum err err), void *arg)
 {
     struct after after = { fn, arg };

@@ -27,6 +27,7 @@ struct pg_db {
     unsigned     names;      /* given to statements so far */
     unsigned     pending;    /* commands whose outcome was not read */
     bool         in_transaction, writing;
+    bool         fresh;      /* nothing was read in this transaction */
     bool         trouble;    /* something failed: the connection goes at the transaction's end */
     bool         ending;     /* a read transaction's end was sent, its answer not read */
 };
@@ -62,7 +63,7 @@ static void drop(struct pg_db *db)
     PQfinish(db->conn);
     db->conn = NULL;
     db->pending = 0;
-    db->in_transaction = db->writing = db->trouble = db->ending = false;
+    db->in_transaction = db->writing = db->fresh = db->trouble = db->ending = false;
 }
 
 /* libpq ends its messages with a newline and may put several lines into one. */
@@ -197,7 +198,7 @@ static bool setting_is(const PGresult *result, int column, const char *value)
     return strcmp(PQgetvalue(result, 0, column), value) == 0;
 }
 
-/* What a commit promises must hold (design.md: commit means synced). Settings that a server does not know read as empty. */
+/* What a commit promises must hold: it means synced. Settings that a server does not know read as empty. */
 static enum err check_promises(struct pg_db *db, struct error *error)
 {
     PGresult *result = NULL;
@@ -310,6 +311,39 @@ static void pg_describe(const char *url, struct buf *out)
     PQconninfoFree(options);
 }
 
+/* ---- beginnings of transactions ---- */
+
+/* A connection that the server has closed meanwhile is found out here, where nothing depends on it yet. */
+static bool still_there(struct pg_db *db)
+{
+    struct error error;
+    if (!db->conn || db->trouble || !PQconsumeInput(db->conn))
+        return false;
+    if (db->ending && (take_outcomes(db, 0, &error) || take_sync(db, &error)))
+        return false;
+    db->ending = false;
+    return true;
+}
+
+static enum err pg_begin(struct db *base, bool write, struct error *error)
+{
+    struct pg_db *db = db_of(base);
+    assert(!db->in_transaction);
+    if (!still_there(db)) {
+        drop(db);
+        enum err err = connect_now(db, error);
+        if (err)
+            return err;
+    }
+    enum err err = send_text(db, write ? "BEGIN" : "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", error);
+    if (err)
+        return err;
+    db->in_transaction = true;
+    db->writing = write;
+    db->fresh = !write;
+    return ERR_OK;
+}
+
 /* ---- statements ---- */
 
 static enum err pg_exec(struct db *base, const char *sql, struct error *error)
@@ -403,21 +437,39 @@ static enum err send_stmt(struct pg_stmt *stmt, struct error *error)
     return ERR_OK;
 }
 
+static enum err ask(struct pg_stmt *stmt, struct error *error)
+{
+    enum err err = send_stmt(stmt, error);
+    stmt->row = 0;
+    return err ? err : take_last(stmt->db, &stmt->result, error);
+}
+
+/* A connection may have ended long ago, and nobody has noticed. As long as a read transaction has read nothing it may
+ * as well begin on a new one. */
+static enum err ask_again(struct pg_stmt *stmt, struct error *error)
+{
+    drop(stmt->db);
+    enum err err = pg_begin((struct db *)stmt->db, false, error);
+    return err ? err : ask(stmt, error);
+}
+
 static enum err pg_step(struct db_stmt *base, bool *ret_row, struct error *error)
 {
     struct pg_stmt *stmt = stmt_of(base);
+    struct pg_db   *db = stmt->db;
     enum err        err = ERR_OK;
+    if (!stmt->result && db->writing && !stmt->gives_rows) {
+        *ret_row = false; /* the outcome is read with the next answer, at the latest at the commit */
+        return send_stmt(stmt, error);
+    }
     if (stmt->result) {
         stmt->row++;
     } else {
-        err = send_stmt(stmt, error);
-        stmt->row = 0;
-        if (!err && stmt->db->writing && !stmt->gives_rows) {
-            *ret_row = false;
-            return ERR_OK; /* its outcome is read with the next answer, at the latest at the commit */
-        }
-        if (!err)
-            err = take_last(stmt->db, &stmt->result, error);
+        bool may_repeat = db->fresh;
+        err = ask(stmt, error);
+        if (err == ERR_IO && may_repeat)
+            err = ask_again(stmt, error);
+        db->fresh = false;
     }
     if (!err)
         *ret_row = stmt->row < PQntuples(stmt->result);
@@ -447,37 +499,7 @@ static struct span pg_bytes(struct db_stmt *base, unsigned column)
                      (size_t)PQgetlength(stmt->result, stmt->row, (int)column));
 }
 
-/* ---- transactions ---- */
-
-/* A connection that the server has closed meanwhile is found out here, where nothing depends on it yet. */
-static bool still_there(struct pg_db *db)
-{
-    struct error error;
-    if (!db->conn || db->trouble || !PQconsumeInput(db->conn))
-        return false;
-    if (db->ending && (take_outcomes(db, 0, &error) || take_sync(db, &error)))
-        return false;
-    db->ending = false;
-    return true;
-}
-
-static enum err pg_begin(struct db *base, bool write, struct error *error)
-{
-    struct pg_db *db = db_of(base);
-    assert(!db->in_transaction);
-    if (!still_there(db)) {
-        drop(db);
-        enum err err = connect_now(db, error);
-        if (err)
-            return err;
-    }
-    enum err err = send_text(db, write ? "BEGIN" : "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", error);
-    if (err)
-        return err;
-    db->in_transaction = true;
-    db->writing = write;
-    return ERR_OK;
-}
+/* ---- ends of transactions ---- */
 
 static enum err send_end(struct pg_db *db, struct error *error)
 {

@@ -24,7 +24,8 @@ static struct tail_entry entry_of(const struct db_driver *driver, struct db_stmt
 }
 
 /* Up to SCAN_ROWS rows behind `after`; *ret_last is the last one's position, or `after` when there was none. */
-static enum err load_some(struct store *store, struct db_stmt *stmt, uint64_t after, uint64_t *ret_last, struct error *error)
+static enum err load_some(struct store *store, struct db_stmt *stmt, uint64_t after, uint64_t *ret_last,
+                          struct error *error)
 {
     if (store->driver->bind_i64(stmt, 1, (int64_t)after) || store->driver->bind_i64(stmt, 2, SCAN_ROWS))
         return error_set(error, ERR_STORAGE, "store", "the database refused a value");

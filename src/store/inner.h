@@ -22,12 +22,13 @@ struct batch {
     enum err        result;
 };
 
-enum op_kind { OP_FRAME, OP_ROW };
+enum op_kind { OP_FRAME, OP_ROW, OP_PURGE };
 struct op {
     uint32_t size;           /* with this head */
     uint8_t  kind, table, how, closed;
 };
-/* Behind the head of OP_FRAME; then the body. Behind that of OP_ROW: the columns' values, packed (batch.c). */
+/* Behind the head of OP_FRAME; then the body. Behind that of OP_ROW: the columns' values, packed (batch.c); of OP_PURGE: the
+ * stream's number. */
 struct op_frame {
     uint64_t stream, first_seq, wf_before, epoch;
     int64_t  base_ms;
@@ -77,7 +78,7 @@ void     settle_done(struct settle *settle);
 struct writer {
     struct db       *db;
     struct db_stmt  *rows[TABLE_COUNT][SQL_WRITE_COUNT]; /* prepared when first needed */
-    struct db_stmt  *tail_insert, *tail_delete, *tail_body, *segment_insert, *segment_place;
+    struct db_stmt  *tail_insert, *tail_delete, *tail_body, *segment_insert, *segment_place, *segment_purge;
     struct db_stmt  *lease_renew, *lease_look;
     struct tail_new *frames;           /* of the transaction under way; bodies point into the batches */
     size_t           frame_count, frame_cap, frame_bytes;
@@ -110,7 +111,8 @@ enum err schema_prepare(struct store *store, struct error *error); /* tables, ve
 /* At start, on the writer's connection: a row by its key (*ret_found false: none), and a row written at once. */
 enum err schema_read_row(struct store *store, enum table_id id, void *row, struct arena *arena, bool *ret_found,
                          struct error *error);
-enum err schema_write_row(struct store *store, enum table_id id, enum sql_write how, const void *row, struct error *error);
+enum err schema_write_row(struct store *store, enum table_id id, enum sql_write how, const void *row,
+                          struct error *error);
 
 /* ---- the lease ---- */
 enum { FOLDER_TOKEN = 33 }; /* hex digits and a NUL */
@@ -128,7 +130,8 @@ enum err lease_renew(struct store *store, struct error *error); /* part of every
 void     lease_committed(struct store *store);
 /* Milliseconds until the lease wants to be renewed when no mail comes; -1: there is none. */
 int      lease_patience(const struct store *store);
-/* What became of the transaction under way. ERR_OK: it happened. ERR_CONFLICT: it did not, try again. ERR_FENCED, ERR_IO. */
+/* What became of the transaction under way. ERR_OK: it happened. ERR_CONFLICT: it did not, try again. Or ERR_FENCED,
+ * ERR_IO. */
 enum err lease_outcome(struct store *store, struct error *error);
 void     lease_give_back(struct store *store);
 

@@ -7,8 +7,8 @@
  *
  *   1. A process whose node another one has taken cannot write any more: its next link does not fit (ERR_FENCED).
  *   2. A commit whose answer was lost happened if and only if the row holds its link.
- *   3. It cannot happen twice, or late: what is tried again begins at the same link, and only one of the tries fits. That
- *      also stops the first try when it is still on its way to the server while the second one is done.
+ *   3. It cannot happen twice, or late: what is tried again begins at the same link, and only one of the tries fits.
+ *      That also stops the first try when it is still on its way to the server while the second one is done.
  *
  * `expires_ms` is wall time + LEASE_MS, and at least one more than before. Clocks that disagree may let a node be taken
  * early or late; they cannot make two writers.
@@ -31,12 +31,13 @@ static int64_t wall_ms(const struct store *store)
 
 /* ---- at start, in the transaction that prepares the schema ---- */
 
-static enum err refused(const struct store *store, struct span id, int64_t expires_ms, const char *advice, struct error *error)
+static enum err refused(const struct store *store, struct span id, int64_t expires_ms, const char *advice,
+                        struct error *error)
 {
     long long left_ms = (long long)(expires_ms - wall_ms(store));
     return error_set(error, ERR_CONFLICT, "store",
-                     "node \"%.*s\" uses this database (its lease ends in %lld ms unless it is renewed): %s", SPAN_ARG(id),
-                     left_ms, advice);
+                     "node \"%.*s\" uses this database (its lease ends in %lld ms unless it is renewed): %s",
+                     SPAN_ARG(id), left_ms, advice);
 }
 
 static enum err refuse_other_nodes(struct store *store, struct error *error)

@@ -135,6 +135,9 @@ enum err reader_begin(struct reader *reader, struct arena *arena)
 {
     assert(!reader->arena && arena);
     struct error error;
+    /* Whoever waits for a server that is not there keeps everybody behind him waiting. */
+    if (store_away(reader->store))
+        return reader_fail(reader, ERR_STORAGE);
     reader->err = ERR_OK;
     reader->arena = arena;
     tail_guard_enter(&reader->store->tail, &reader->guard); /* before the snapshot is pinned, see tail_index.h */
@@ -391,6 +394,12 @@ enum err reader_head(struct reader *reader, uint64_t stream, uint64_t *ret_head,
     if (ret_last)
         *ret_last = last;
     return ERR_OK;
+}
+
+bool reader_in_tail(struct reader *reader, uint64_t stream)
+{
+    struct tail_entry entry;
+    return !reader->err && tail_index_last(&reader->store->tail, reader->view, stream, &entry);
 }
 
 /* ---- by WF number ---- */

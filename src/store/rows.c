@@ -77,6 +77,13 @@ static const struct column audit_columns[] = { AUDIT_COLUMNS(COLUMN) };
 static const struct column failure_columns[] = { FAILURE_COLUMNS(COLUMN) };
 #undef ROW
 
+#define ROW struct cron_row
+static const struct column cron_columns[] = { CRON_COLUMNS(COLUMN) };
+#undef ROW
+#define ROW struct stat_row
+static const struct column stat_columns[] = { STAT_COLUMNS(COLUMN) };
+#undef ROW
+
 static const char *const no_indexes[] = { NULL };
 static const char *const workspace_indexes[] = {
     "CREATE INDEX IF NOT EXISTS workspace_by_tenant ON workspace (tenant, id)",
@@ -130,6 +137,8 @@ static const char *const failure_indexes[] = {
 };
 
 #define audit_indexes    no_indexes
+#define stat_indexes     no_indexes
+#define cron_indexes     no_indexes
 #define meta_indexes     no_indexes
 #define node_indexes     no_indexes
 #define tenant_indexes   no_indexes
@@ -147,7 +156,7 @@ static const char *const failure_indexes[] = {
  * 2,200. */
 #define IN_ORDER_OF_ARRIVAL(id)                                                                             \
     ((id) == TABLE_run || (id) == TABLE_thread || (id) == TABLE_wait || (id) == TABLE_bundle || (id) == TABLE_plan || \
-     (id) == TABLE_snapshot || (id) == TABLE_blob || (id) == TABLE_failure)
+     (id) == TABLE_snapshot || (id) == TABLE_blob || (id) == TABLE_failure || (id) == TABLE_cron)
 
 #define TABLE_ENTRY(table, COLUMNS, key_count)      \
     [TABLE_##table] = {                             \

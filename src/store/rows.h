@@ -94,6 +94,17 @@ struct table {
     X(I64, op) X(I64, status) X(BYTES, node) X(BYTES, capability_ref) X(BYTES, capability_version) \
     X(BYTES, execution_binding) X(BYTES, code) X(BYTES, category) X(BYTES, source) X(BYTES, summary) X(BYTES, provider_code)        \
     X(BYTES, error) X(I64, retryable) X(I64, checkpoint_seq) X(I64, failed_ms)
+/* What is counted (agent-runs.md 8), in the order in which windows of time ask for it; the projection is written with what it
+ * tells of. kind, status: store/aggregate.h. created_ms, agent: of the run. op: STAT_RUN 0, STAT_NODE the operation, else a
+ * seq. ms: -1 none. tries: of a run its attempts, of a node execution its try. at_ms: when it was last heard of. */
+#define STAT_COLUMNS(X)                                                                                                        \
+    X(UUID, workspace) X(I64, kind) X(I64, created_ms) X(UUID, run) X(I64, attempt_no) X(I64, op) X(UUID, agent) X(I64, status)    \
+    X(I64, ms) X(I64, tries) X(I64, replayed) X(I64, at_ms) X(BYTES, ref) X(BYTES, version) X(BYTES, binding) X(BYTES, category)
+/* config: JSON object of what was asked for, as the API takes it. due_ms: the latest minute that was dealt with; 0: none yet.
+ * error: why the latest due minute gave no run, or NULL */
+#define CRON_COLUMNS(X)                                                                                                        \
+    X(UUID, workspace) X(UUID, id) X(UUID, tenant) X(UUID, agent) X(BYTES, config) X(I64, due_ms) X(I64, last_ms) X(UUID, last_run)  \
+    X(BYTES, error) X(I64, revision) X(I64, created_ms) X(I64, updated_ms)
 
 #define TABLES(X)                                                                                                              \
     X(meta, META_COLUMNS, 1) X(node, NODE_COLUMNS, 1) X(tenant, TENANT_COLUMNS, 1) X(workspace, WORKSPACE_COLUMNS, 1)             \
@@ -101,7 +112,7 @@ struct table {
     X(plan, PLAN_COLUMNS, 1) X(thread, THREAD_COLUMNS, 2) X(run, RUN_COLUMNS, 2) X(attempt, ATTEMPT_COLUMNS, 2)                   \
     X(wait, WAIT_COLUMNS, 1) X(snapshot, SNAPSHOT_COLUMNS, 2) X(blob, BLOB_COLUMNS, 1) X(idem, IDEM_COLUMNS, 1)                   \
     X(timer, TIMER_COLUMNS, 3) X(stream, STREAM_COLUMNS, 1) X(producer, PRODUCER_COLUMNS, 2) X(purge, PURGE_COLUMNS, 1)  \
-    X(audit, AUDIT_COLUMNS, 2) X(failure, FAILURE_COLUMNS, 2)
+    X(audit, AUDIT_COLUMNS, 2) X(failure, FAILURE_COLUMNS, 2) X(stat, STAT_COLUMNS, 6) X(cron, CRON_COLUMNS, 2)
 
 #define ROW_MEMBER_I64(name)   int64_t name;
 #define ROW_MEMBER_BYTES(name) struct span name;

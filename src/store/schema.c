@@ -4,8 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* 2: tables stream, producer, purge, audit, failure. An older database gets the tables that it lacks. */
-enum { SCHEMA_VERSION = 2 };
+/* 2: tables stream, producer, purge, audit, failure. 3: stat, cron. An older database gets the tables that it lacks. */
+enum { SCHEMA_VERSION = 3 };
 
 static enum err run_text(struct store *store, struct buf *sql, struct error *error)
 {
@@ -65,7 +65,8 @@ enum err schema_read_row(struct store *store, enum table_id id, void *row, struc
     return err;
 }
 
-enum err schema_write_row(struct store *store, enum table_id id, enum sql_write how, const void *row, struct error *error)
+enum err schema_write_row(struct store *store, enum table_id id, enum sql_write how, const void *row,
+                          struct error *error)
 {
     const struct db_driver *driver = store->driver;
     CLEANUP(buf_done) struct buf sql = { 0 };

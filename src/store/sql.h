@@ -45,6 +45,9 @@ void sql_create_frames(const struct db_driver *driver, struct buf *tail, struct 
 #define SQL_SEGMENTS_FROM                                                                                                    \
     "SELECT first_seq, n, base_ms, wf_before, epoch, body FROM segment WHERE stream = $1 AND first_seq >= $2 "              \
     "ORDER BY first_seq LIMIT $3"
+#define SQL_SEGMENT_PURGE                                                                                                    \
+    "DELETE FROM segment WHERE stream = $1 AND first_seq IN "                                                                \
+    "(SELECT first_seq FROM segment WHERE stream = $2 ORDER BY first_seq LIMIT 64)"
 #define SQL_SNAPSHOT_AT_MOST                                                                                                 \
     "SELECT attempt, seq, digest, body FROM snapshot WHERE attempt = $1 AND seq <= $2 ORDER BY seq DESC LIMIT 1"
 

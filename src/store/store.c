@@ -135,8 +135,9 @@ static void log_open(const struct store *store)
 {
     CLEANUP(buf_done) struct buf shown = { 0 };
     store->driver->describe(store->config.url, &shown);
-    log_line(store->config.log, LOG_INFO, "storage_open", "url=%.*s epoch=%llu tail_frames=%llu", SPAN_ARG(buf_view(&shown)),
-             (unsigned long long)store->epoch, (unsigned long long)store->counters.shown.tail_frames);
+    log_line(store->config.log, LOG_INFO, "storage_open", "url=%.*s epoch=%llu tail_frames=%llu",
+             SPAN_ARG(buf_view(&shown)), (unsigned long long)store->epoch,
+             (unsigned long long)store->counters.shown.tail_frames);
 }
 
 static void prepare_texts(struct store *store)

@@ -89,6 +89,8 @@ void batch_put(struct batch *batch, enum table_id table, const void *row);    /*
 void batch_insert(struct batch *batch, enum table_id table, const void *row); /* a key that exists fails the commit */
 void batch_insert_new(struct batch *batch, enum table_id table, const void *row); /* a key that exists is left as it is */
 void batch_delete(struct batch *batch, enum table_id table, const void *row); /* by key */
+/* Deletes the first segments of a stream that nobody reads or writes any more, a bounded number; its tail must be empty. */
+void batch_purge(struct batch *batch, uint64_t stream);
 /* Called by store_finish on the owner's thread, in order of addition; err is ERR_OK (on disk) or ERR_STORAGE. */
 void batch_after(struct batch *batch, void (*fn)(void *arg, enum err err), void *arg);
 /* The store owns the batch until it is delivered; store_finish runs the after-calls and frees it. */
@@ -133,6 +135,8 @@ enum err reader_frames(struct reader *reader, uint64_t stream, uint64_t after, s
                        bool (*each)(void *user, const struct frame *frame), void *user);
 /* The last frame's place: head = first_seq + n - 1, 0 for an empty or unknown stream; and its base_ms, wf_before. body empty. */
 enum err reader_head(struct reader *reader, uint64_t stream, uint64_t *ret_head, struct frame *ret_last);
+/* Whether frames of the stream still lie in the tail. */
+bool     reader_in_tail(struct reader *reader, uint64_t stream);
 /* The frame that holds WF number `after + 1`: the last one with wf_before <= after (model.md 5.1). ERR_NOT_FOUND. */
 enum err reader_frame_by_wf(struct reader *reader, uint64_t stream, uint64_t after, uint64_t *ret_first_seq);
 /* The snapshot of an attempt with the highest seq <= at_most. ERR_NOT_FOUND. */

@@ -50,6 +50,24 @@ static enum err write_row(struct store *store, const struct op *op, struct error
     return err;
 }
 
+static enum err purge(struct store *store, const struct op *op, struct error *error)
+{
+    const struct db_driver *driver = store->driver;
+    struct db_stmt        **stmt = &store->writer.segment_purge;
+    int64_t                 stream = (int64_t)*(const uint64_t *)(const void *)(op + 1);
+    bool                    row;
+    enum err                err = writer_prepare(store, stmt, SQL_SEGMENT_PURGE, error);
+    if (err)
+        return err;
+    err = driver->bind_i64(*stmt, 1, stream);
+    if (!err)
+        err = driver->bind_i64(*stmt, 2, stream);
+    if (!err)
+        err = driver->step(*stmt, &row, error);
+    driver->reset(*stmt);
+    return err;
+}
+
 /* Rows are written as they come; frames are gathered and written together. */
 static enum err apply_batch(struct store *store, const struct batch *batch, struct error *error)
 {
@@ -60,7 +78,7 @@ static enum err apply_batch(struct store *store, const struct batch *batch, stru
             frames_stage(&store->writer, op);
             continue;
         }
-        enum err err = write_row(store, op, error);
+        enum err err = op->kind == OP_PURGE ? purge(store, op, error) : write_row(store, op, error);
         if (err)
             return err;
     }
@@ -83,8 +101,8 @@ static enum err write_all(struct store *store, struct mail *chain, bool settle, 
     return err;
 }
 
-/* One try. `settle` only at the first one: what it packs is gone from RAM afterwards. *indexed: the index has the frames, and
- * they keep their positions. */
+/* One try. `settle` only at the first one: what it packs is gone from RAM afterwards. *indexed: the index has the
+ * frames, and they keep their positions. */
 static enum err attempt(struct store *store, struct mail *chain, bool settle, bool *indexed, struct error *error)
 {
     enum err err = write_all(store, chain, settle, error);
@@ -118,7 +136,8 @@ static bool may_wait(const struct store *store, uint64_t since_us)
     return store_now_us(store) - since_us < most_ms * 1000;
 }
 
-/* A try that was lost may have got there behind our back, before the one that takes its place: then this one is fenced. */
+/* A try that was lost may have got there behind our back, before the one that takes its place: then this one is
+ * fenced. */
 static enum err first_or_again(struct store *store, struct mail *chain, bool first, bool *indexed, struct error *error)
 {
     lease_prepare(store, first);
@@ -144,7 +163,8 @@ static enum err commit(struct store *store, struct mail *chain, struct error *er
     for (unsigned pause_ms = PAUSE_FIRST_MS; err == ERR_CONFLICT || err == ERR_IO;) {
         store->driver->rollback(store->writer.db);
         store->counters.now.retries++;
-        set_away(store, err == ERR_IO, error);
+        /* A connection that ended is one thing; a server that does not take a new one is away. */
+        set_away(store, err == ERR_IO && pause_ms > PAUSE_FIRST_MS, error);
         if (!may_wait(store, since_us))
             return err;
         nanosleep(&(struct timespec){ .tv_nsec = pause_ms * 1000000L }, NULL);
@@ -343,7 +363,7 @@ void writer_close(struct store *store)
         for (unsigned how = 0; how < SQL_WRITE_COUNT; how++)
             driver->finalize(writer->rows[table][how]);
     struct db_stmt *const rest[] = { writer->tail_insert, writer->tail_delete, writer->tail_body,
-                                     writer->segment_insert, writer->segment_place, writer->lease_renew,
+                                     writer->segment_insert, writer->segment_place, writer->segment_purge, writer->lease_renew,
                                      writer->lease_look };
     for (size_t i = 0; i < ARRAY_LEN(rest); i++)
         driver->finalize(rest[i]);

@@ -200,5 +200,34 @@ describe('D durability', { concurrency: 3 }, () => {
         await assert.rejects(withServer({ dataDir: server.dataDir, readyMs: 8000 }, async () => {}), /ended before it was ready|not ready/);
         const api = new Client(server.url, server.token);
         assert.equal((await api.get('/runs')).status, 200, 'the first one goes on');
-    }, { skip: otherStore && 'another store has no folder to lock' });
+    });
+
+    durable('D6 kill while a retried run waits for its turn, and after decisions: all of it is kept', 'HS', async ({ server, api, H, S }) => {
+        const agent = await makeAgent(api, graph([node('before', 'core.set', { value: { begun: true } }, 'shaky'),
+            node('shaky', 'core.fail', { code: 'flaky', retryable: true, fail_times: 1 }, 'after'), node('after', 'core.value', { value: { $from: '/values/begun' } })]));
+        const { thread_id } = await api.ok(api.post('/threads', {}), 201);
+        const on = { thread: { thread_id } };
+        const failed = await api.createAndFinish({ agent_id: agent, ...on });
+        const slow = await api.create({ agent_id: S, input: { ticks: 2000, interval_ms: 10 }, ...on });
+        const behind = await api.create({ agent_id: H, ...on });
+        assert.equal((await api.ok(api.post(`/runs/${failed.run_id}/retry`, {}), 200)).status, 'pending');
+        const gone = await api.ok(api.post('/threads', {}), 201);
+        assert.equal((await api.del(`/threads/${gone.thread_id}`)).status, 204);
+        const asked = await api.waiting((await api.create({ agent_id: H })).run_id);
+        await api.ok(api.post(`/approvals/${asked.approval_id}/reject`, { reason: 'r' }), 200);
+        await server.restart();
+        assert.equal((await api.get(`/threads/${gone.thread_id}`)).status, 404);
+        assert.deepEqual([(await api.run(failed.run_id)).queue_position, (await api.run(behind.run_id)).queue_position], [1, 2]);
+        const approval = await api.ok(api.get(`/approvals/${asked.approval_id}`), 200);
+        assert.deepEqual([approval.status, approval.decision], ['rejected', { approved: false, reason: 'r' }]);
+        assert.deepEqual((await api.until(asked.run_id)).output, { answer: { approved: false, reason: 'r' } });
+        await api.ok(api.cancel(slow.run_id), 200);
+        const done = checkRun(await api.until(failed.run_id));
+        assert.deepEqual([done.status, done.current_attempt_no, done.output], ['completed', 2, true]);
+        assert.deepEqual((await api.ledger(failed.run_id)).filter((e) => e.type === 'NODE_STARTED').map((e) => e.payload.node), ['shaky', 'after']);
+        await api.ok(api.cancel(behind.run_id), 200);
+        const audit = checkList(await api.get('/audit', { resource_id: failed.run_id }));
+        assert.deepEqual(audit.items.map((a) => a.action), ['run.retry', 'run.create']);
+        assert.equal((await api.ok(api.get('/runs/failures', { agent_id: agent }))).items[0].status, 'retried');
+    });
 });

@@ -18,7 +18,7 @@ const UP_MS = [60, 350]; // how long a server lives, at random
 const PAUSE_MS = 400;    // a worker rests this long at most between two runs
 const END_MS = 60000;    // how long the last server has to bring every run to its end
 
-class Difference extends Error {}
+export class Difference extends Error {}
 
 function differ(what, run, more) {
     throw new Difference(`${what}\n  run ${run.id} (${run.kind}), attempt ${run.attempt}\n${Object.entries(more ?? {})
@@ -44,7 +44,7 @@ function eventTexts(text) {
     return out;
 }
 
-class Crash {
+export class Crash {
     constructor(server, agents, random) {
         this.server = server;
         this.agents = agents;

@@ -113,7 +113,7 @@ case $command in
     stop) stop ;;
     kill) kill_all ;;
     restart) kill_all; start ;;
-    schema) sql "CREATE SCHEMA \"$3\"" ;;
+    schema) sql "SET client_min_messages = error; CREATE SCHEMA IF NOT EXISTS \"$3\"" ;;
     sql) sql "$3" ;;
     remove) kill_all; rm -rf "$dir" ;;
     *) sed -n '3,15p' "$0" >&2; exit 2 ;;

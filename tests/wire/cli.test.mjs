@@ -178,6 +178,38 @@ describe('the perdure command', { concurrency: 4 }, () => {
         await ok(['runs', 'resume', run, '--input', '1'], undefined, 5);
     });
 
+    test('approvals: list, approve, reject', async () => {
+        for (const [words, answer] of [[['approve'], { approved: true }], [['approve', '--input', '[1]'], [1]], [['reject', '--reason', 'no'], { approved: false, reason: 'no' }]]) {
+            const run = /perdure runs resume (\S+)/.exec((await ok(['run', 'human', '--json'], undefined, 4)).err)[1];
+            const [open] = JSON.parse((await ok(['approvals', 'list', '--run', run, '--json'])).out).items;
+            assert.match((await ok(['approvals', 'list', '--run', run])).out, new RegExp(`${open.approval_id} +pending +${run} +gate`));
+            const [verb, ...options] = words;
+            assert.match((await ok(['approvals', verb, open.approval_id, ...options])).out, verb === 'approve' ? /approved/ : /rejected/);
+            await ok(['approvals', verb, open.approval_id], undefined, 5);
+            assert.deepEqual(JSON.parse((await ok(['runs', 'follow', run, '--quiet'])).out), { answer });
+            assert.match((await ok(['approvals', 'list', '--run', run])).err, /no approvals/);
+            assert.match((await ok(['approvals', 'list', '--run', run, '--status', 'all'])).out, /gate/);
+        }
+        await ok(['approvals', 'approve', 'x', '--input', '{'], undefined, 2);
+    });
+
+    test('inspect, failures, rerun, retry, audit', async () => {
+        await ok(['run', 'fail'], undefined, 1);
+        const [failure] = JSON.parse((await ok(['runs', 'failures', '--json', '--limit', '1'])).out).items;
+        assert.equal(failure.error_code, 'fixture_failure');
+        assert.match((await ok(['runs', 'failures', '--category', 'tool'])).out, /fixture_failure/);
+        assert.match((await ok(['runs', 'failures', '--to', '2001-01-01'])).err, /no failures/);
+        assert.match((await ok(['runs', 'inspect', failure.run_id])).out, /fixture_failure/);
+        assert.equal(JSON.parse((await ok(['runs', 'inspect', failure.run_id, '--json'])).out).run.run_id, failure.run_id);
+        assert.match((await ok(['runs', 'retry', failure.run_id], undefined, 5)).err, /not retryable/);
+        const made = /run (\S+)/.exec((await ok(['runs', 'rerun', failure.run_id])).out)[1];
+        assert.notEqual(made, failure.run_id);
+        await ok(['runs', 'rerun', failure.run_id, '--follow'], undefined, 1);
+        assert.match((await ok(['audit', '--resource', made])).out, /run\.rerun/);
+        assert.equal(JSON.parse((await ok(['audit', '--action', 'run.rerun', '--limit', '1', '--json'])).out).items.length, 1);
+        assert.match((await ok(['audit', '--to', '2001-01-01'])).err, /nothing/);
+    });
+
     test('apply creates, leaves alone and updates', async () => {
         const definition = fixtureDefinition('echo');
         const apply = async (body) => (await ok(['agents', 'apply', '-'], { ...defaults(), input: JSON.stringify(body) })).out;
@@ -243,7 +275,7 @@ describe('the perdure command', { concurrency: 4 }, () => {
     test('help is everywhere', async () => {
         assert.match((await ok(['--version'])).out, /^perdure \d+\.\d+\.\d+/);
         assert.match((await ok(['help'])).out, /exit codes/);
-        for (const words of [['run'], ['runs', 'list'], ['agents', 'apply'], ['token', 'create'], ['doctor'], ['serve']]) {
+        for (const words of [['run'], ['runs', 'list'], ['agents', 'apply'], ['token', 'create'], ['approvals', 'list'], ['runs', 'inspect'], ['audit'], ['doctor'], ['serve']]) {
             const help = (await ok(['help', ...words])).out;
             assert.match(help, new RegExp(`usage: perdure ${words.join(' ')}`));
             assert.equal((await ok([...words, '--help'])).out, help);

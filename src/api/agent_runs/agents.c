@@ -121,8 +121,7 @@ static bool writable(struct call *call)
     return false;
 }
 
-/* If-Match: "<revision>" is optional; when it is there it must fit. */
-static bool revision_fits(struct call *call, int64_t revision)
+bool revision_fits(struct call *call, int64_t revision)
 {
     struct span given, want = arena_printf(&call->arena, "\"%lld\"", (long long)revision);
     if (!http_header(call->req, "If-Match", &given) || span_is(given, "*") || span_eq(given, want))

@@ -13,10 +13,20 @@ void runs_list(struct call *call);
 void runs_cancel(struct call *call);
 void runs_resume(struct call *call);
 void runs_rerun(struct call *call);
+/* 201 for a run that was just created, its key kept when one was used. */
+void run_created(struct call *call, const struct idem_use *idem, const struct run_row *row);
 /* Its 1-based place among the pending runs of its thread; 0 when it is not pending. */
 int64_t queue_position(struct reader *reader, const struct run_row *row);
 /* The committed head of a run that goes on; a row's own is as old as its last transition. */
 void fill_latest(struct reader *reader, struct run_row *row);
+
+/* crons.c */
+void crons_create(struct call *call);
+void crons_list(struct call *call);
+void crons_get(struct call *call);
+void crons_patch(struct call *call);
+void crons_delete(struct call *call);
+void crons_trigger(struct call *call);
 
 /* events.c */
 void events_poll(struct call *call);
@@ -25,6 +35,8 @@ void events_stream(struct call *call);
 /* agents.c */
 /* RFC 7396, in the call's arena. */
 struct span merged(struct call *call, struct span old, struct jv patch);
+/* If-Match: "<revision>" is optional; when it is there it must fit. False: the answer was given. */
+bool revision_fits(struct call *call, int64_t revision);
 void agents_create(struct call *call);
 void agents_list(struct call *call);
 void agents_get(struct call *call);
@@ -76,6 +88,11 @@ void failures_list(struct call *call);
 void failures_get(struct call *call);
 void runs_retry(struct call *call);
 void render_failure(struct jw *w, struct reader *reader, const struct failure_row *row); /* a RunFailureRetentionItem */
+
+/* observability.c */
+void observability_summary(struct call *call);
+void observability_capabilities(struct call *call);
+void observability_bindings(struct call *call);
 
 /* inspection.c */
 void runs_inspection(struct call *call);

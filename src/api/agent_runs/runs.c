@@ -101,6 +101,13 @@ static void send_created(struct call *call, const struct run_row *row)
     call_send_committed(call, 201);
 }
 
+void run_created(struct call *call, const struct idem_use *idem, const struct run_row *row)
+{
+    if (idem->used)
+        keep_created(call, idem, row);
+    send_created(call, row);
+}
+
 /* Idempotency first, then the run and its key in one commit. False: the answer was given (also for a repeat, unless the
  * caller wants to go on with it). */
 static bool create_once(struct call *call, enum run_source source, struct idem_use *idem, struct run_row *ret_row)
@@ -191,9 +198,7 @@ void runs_rerun(struct call *call)
         return;
     }
     call_audit(call, call->workspace, "run.rerun", "run", row.id, SPAN_NONE);
-    if (idem.used)
-        keep_created(call, &idem, &row);
-    send_created(call, &row);
+    run_created(call, &idem, &row);
 }
 
 /* ---- wait ---- */

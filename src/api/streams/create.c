@@ -176,9 +176,9 @@ static void prefix_append(const struct prefix *p, struct free_stream *fs, bool c
 
 static void make(struct call *call, const struct creation *c, struct free_stream *source, uint64_t fork_seq, const struct prefix *prefix)
 {
-    struct free_spec spec = { .workspace = call->workspace, .name = c->name, .media = c->content_type.p ? c->content_type : source->row.media,
-                              .ttl_s = c->ttl_s, .expires_ms = c->expires_ms, .source = source, .fork_seq = fork_seq,
-                              .fork_name = c->fork_name, .fork_sub = c->fork_sub };
+    struct free_spec spec = { .workspace = call->workspace, .name = c->name, .ttl_s = c->ttl_s, .expires_ms = c->expires_ms,
+                              .media = c->content_type.p ? c->content_type : source->row.media, .source = source,
+                              .fork_seq = fork_seq, .fork_name = c->fork_name, .fork_sub = c->fork_sub };
     struct free_stream *fs = free_create(call->api->ds->all, &spec);
     prefix_append(prefix, fs, c->closed && !c->messages.count);
     messages_append(&c->messages, fs, c->closed);

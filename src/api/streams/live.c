@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { SSE_AGE_MS = 60000, SSE_QUIET_MS = 15000 };
+enum { SSE_QUIET_MS = 15000 };
 
 /* ---- gathering: what a chunk holds ---- */
 
@@ -114,7 +114,8 @@ static void put_base64(struct buf *out, const char *bytes, size_t n)
     const unsigned char *p = (const unsigned char *)bytes;
     buf_reserve(out, (n + 2) / 3 * 4);
     for (; n >= 3; n -= 3, p += 3) {
-        char four[] = { letters[p[0] >> 2], letters[(p[0] & 3) << 4 | p[1] >> 4], letters[(p[1] & 15) << 2 | p[2] >> 6], letters[p[2] & 63] };
+        char four[] = { letters[p[0] >> 2], letters[(p[0] & 3) << 4 | p[1] >> 4], letters[(p[1] & 15) << 2 | p[2] >> 6],
+                        letters[p[2] & 63] };
         buf_put(out, four, sizeof four);
     }
     if (n) {
@@ -156,7 +157,8 @@ static size_t sse_control(const void *ctx, const struct follow_place *place, cha
 
 static const struct wire_format wait_bytes = { .name = "ds-wait", .event = event_bytes, .finish = body_bytes, .once = true };
 static const struct wire_format wait_json = { .name = "ds-wait-json", .event = event_json, .finish = body_json, .once = true };
-static const struct wire_format wait_run = { .name = "ds-wait-run", .event = event_run, .finish = body_json, .once = true, .ctx_free = free };
+static const struct wire_format wait_run = { .name = "ds-wait-run", .event = event_run, .finish = body_json, .once = true,
+                                             .ctx_free = free };
 static const struct wire_format follow_json = { .name = "ds-sse-json", .event = event_json, .finish = sse_json, .tail = sse_control,
                                                 .heartbeat_ms = SSE_QUIET_MS };
 static const struct wire_format follow_text = { .name = "ds-sse-text", .event = event_bytes, .finish = sse_text, .tail = sse_control,
@@ -197,13 +199,21 @@ static int64_t sse_deadline(struct call *call)
     struct engine *engine = call->api->engine;
     uint64_t       random;
     env_random_u64(engine_env(engine), &random);
-    int64_t end = engine_now_ms(engine) + SSE_AGE_MS * 9 / 10 + (int64_t)(random % (SSE_AGE_MS / 5)), token = call->cred->row.expires_ms;
+    int64_t age = call->api->config.live_age_ms, token = call->cred->row.expires_ms;
+    int64_t end = engine_now_ms(engine) + age * 9 / 10 + (int64_t)(random % ((uint64_t)age / 5 + 1));
     return token && token < end ? token : end;
+}
+
+static const struct wire_format *sse_format(const struct source *source)
+{
+    if (source->ref)
+        return &follow_run;
+    return source->json ? &follow_json : source->text ? &follow_text : &follow_base64;
 }
 
 void live_sse(struct call *call, struct source *source, const struct place *place)
 {
-    const struct wire_format *format = source->ref ? &follow_run : source->json ? &follow_json : source->text ? &follow_text : &follow_base64;
+    const struct wire_format *format = sse_format(source);
     struct source             held = *source; /* the call ends below, and with it what `source` points into */
     if (!sink_allowed(call)) {
         source_done(&held);
@@ -336,6 +346,7 @@ void live_wait(struct call *call, struct source *source, const struct place *pla
     call->on_gone = waiter_gone;
     loop_timer_init(&call->timer, loop, waiter_late);
     loop_timer_set(&call->timer, loop_now_us(loop) + call->api->config.long_poll_ms * 1000ull);
-    w->follower = follower_new(parked ? parked_stream(parked) : w->source.stream, format, TAKE(w->source.ref), place->after, call->cred->row.expires_ms);
+    w->follower = follower_new(parked ? parked_stream(parked) : w->source.stream, format, TAKE(w->source.ref), place->after,
+                               call->cred->row.expires_ms);
     follower_start(w->follower, &waiter_ops, w);
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Starts, stops, kills and restarts one perdure server for a test: an own data folder, a free port, and its stderr
 // kept so that a failing test can show it. Ends only the child it started, by its pid.
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -14,10 +14,18 @@ export function perdureBin() {
     return path.resolve(repoRoot, process.env.PERDURE_BIN || 'build/perdure');
 }
 
-// PERDURE_STORE_ARGS="--store postgres://…/{id}" runs the same tests on another store; {id} is unique per data folder.
-function storeArgs(id) {
-    const text = process.env.PERDURE_STORE_ARGS;
+// PERDURE_STORE_ARGS="--store postgres://…&options=-csearch_path%3D{id}" runs the same tests on another store; {id} is unique per
+// data folder. PERDURE_STORE_SETUP is a command, with {id} in it too, that makes the place before the first start.
+function words(text, id) {
     return text ? text.split(/\s+/).filter(Boolean).map((arg) => arg.replaceAll('{id}', id)) : [];
+}
+
+const madePlaces = new Set();
+function storeArgs(id) {
+    const [command, ...args] = words(process.env.PERDURE_STORE_SETUP, id);
+    if (command && !madePlaces.has(id)) execFileSync(path.resolve(repoRoot, command), args);
+    madePlaces.add(id);
+    return words(process.env.PERDURE_STORE_ARGS, id);
 }
 
 export const otherStore = Boolean(process.env.PERDURE_STORE_ARGS);
