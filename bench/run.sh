@@ -8,7 +8,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
-all_scenes=(append post create wait fanout latency tokens replay footprint)
+all_scenes=(append post create wait fanout latency tokens replay streams footprint)
 repeats=${BENCH_REPEATS:-3}
 perdure=${PERDURE_BIN:-$root/build/perdure}
 tools=${BENCH_TOOLS:-$root/build/bench}
@@ -572,6 +572,73 @@ footprint_scene() {
     row footprint "start over a folder that is there, ms" ms "$(median start_ms)" - "<=50"
     row footprint "first start: makes folder, database, token" ms "$(median first_ms)" - -
     row footprint "memory after 100,000 echo runs, MB" MB "$(median runs_mb)" - "<=100"
+}
+
+# ---- streams: against the reference server of the protocol, with its file store ----------------------------------------
+
+reference='' reference_port=''
+reference_start() {
+    local dir=$root/build/bench-peers/durable-streams
+    mkdir -p "$dir" "$work/reference"
+    cp bench/peers/durable-streams/* bench/peers/durable-streams/.npmrc "$dir/"
+    [ -d "$dir/node_modules" ] || (cd "$dir" && npm install --no-audit --no-fund --loglevel=error >&2) || return 1
+    reference_port=$(free_port)
+    (cd "$dir" && exec node app.mjs "$reference_port" "$work/reference") >>"$work/reference.log" 2>&1 &
+    reference=$!
+    started+=("$reference")
+    wait_port "$reference_port" 30
+}
+
+appends() { # name port pids conns header...
+    local name=$1 at=$2 pids=$3 conns=$4 line
+    shift 4
+    line=$(tool http --port "$at" "$@" --header 'Content-Type: text/plain' --path /v1/stream/posts --body "$body300" --conns "$conns" --secs 1.5 \
+        --pids "$pids")
+    say "    $name $line"
+    keep "$name" "$(value rate "$line")"
+}
+tail_of() { # name port pids header...
+    local name=$1 at=$2 pids=$3 line
+    shift 3
+    line=$(tool follow --port "$at" "$@" --path '/v1/stream/tail?offset=now&live=sse' --pub-path /v1/stream/tail --pub-type text/plain \
+        --conns 1000 --rate 10 --secs 3 --pids "$pids")
+    say "    $name $line"
+    keep "${name}_p50" "$(value p50 "$line")"
+    keep "${name}_p99" "$(value p99 "$line")"
+}
+
+streams_scene() {
+    local load=$root/build/bench-peers/durable-streams/load.mjs messages=1000000 name
+    command -v npm >/dev/null || { say "  no npm: the reference server cannot be installed"; return; }
+    reference_start || { say "  the reference server does not start"; return; }
+    serve
+    local mine=("${auth[@]}") mine_pub=("${auth[@]}" --pub-header 'Authorization: Bearer dev')
+    for name in posts tail; do
+        curl -sf -X PUT -H 'Authorization: Bearer dev' -H 'Content-Type: text/plain' "http://127.0.0.1:$port/v1/stream/$name"
+        curl -sf -X PUT -H 'Content-Type: text/plain' "http://127.0.0.1:$reference_port/v1/stream/$name"
+    done
+    say "  $messages messages into both"
+    BENCH_TOKEN=dev node "$load" fill "http://127.0.0.1:$port/v1/stream/many" "$messages" >&2
+    timeout 80 node "$load" fill "http://127.0.0.1:$reference_port/v1/stream/many" "$messages" >&2 || messages=0
+    for _ in $(seq "$repeats"); do
+        for conns in 1 64; do
+            appends "ours$conns" "$port" "$server" "$conns" "${mine[@]}"
+            appends "theirs$conns" "$reference_port" "$reference" "$conns"
+        done
+        [ "$messages" = 0 ] || {
+            keep ours_read "$(value seconds "$(BENCH_TOKEN=dev node "$load" read "http://127.0.0.1:$port/v1/stream/many")")"
+            keep theirs_read "$(value seconds "$(timeout 60 node "$load" read "http://127.0.0.1:$reference_port/v1/stream/many")")"
+        }
+        tail_of ours_tail "$port" "$server" "${mine_pub[@]}"
+        tail_of theirs_tail "$reference_port" "$reference"
+    done
+    unserve
+    stop "$reference"
+    row streams "appends, 1 producer : reference" /s "$(median ours1)" "$(median theirs1)" ">=20"
+    row streams "appends, 64 producers : reference" /s "$(median ours64)" "$(median theirs64)" ">=20"
+    [ "$messages" = 0 ] || row streams "1,000,000 messages read (reference : ours)" s "$(median theirs_read)" "$(median ours_read)" ">=10"
+    row streams "SSE tail, 1,000 readers, p50 (reference : ours)" us "$(median theirs_tail_p50)" "$(median ours_tail_p50)" ">=10"
+    row streams "SSE tail, 1,000 readers, p99 (reference : ours)" us "$(median theirs_tail_p99)" "$(median ours_tail_p99)" -
 }
 
 # ---- all of it --------------------------------------------------------------------------------------------------------

@@ -188,13 +188,8 @@ void jw_raw(struct jw *w, struct span json)
 
 void jw_u64(struct jw *w, uint64_t v)
 {
-    char  text[20];
-    char *p = text + sizeof text;
-    do
-        *--p = (char)('0' + v % 10);
-    while (v /= 10);
     next_value(w);
-    buf_put(w->out, p, (size_t)(text + sizeof text - p));
+    buf_u64(w->out, v);
 }
 
 void jw_i64(struct jw *w, int64_t v)

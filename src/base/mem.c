@@ -210,6 +210,16 @@ void buf_varint(struct buf *buf, uint64_t v)
     buf_put(buf, bytes, n);
 }
 
+void buf_u64(struct buf *buf, uint64_t v)
+{
+    char  text[20];
+    char *p = text + sizeof text;
+    do
+        *--p = (char)('0' + v % 10);
+    while (v /= 10);
+    buf_put(buf, p, (size_t)(text + sizeof text - p));
+}
+
 void buf_hex(struct buf *buf, const void *p, size_t n)
 {
     static const char digits[] = "0123456789abcdef";

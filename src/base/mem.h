@@ -53,6 +53,7 @@ static inline void buf_byte(struct buf *buf, char c)
 #define BUF_LIT(buf, literal) buf_put((buf), (literal), sizeof(literal) - 1)
 static inline struct span buf_view(const struct buf *buf) { return span_make(buf->p, buf->len); }
 void buf_varint(struct buf *buf, uint64_t v);         /* LEB128, 1..10 bytes */
+void buf_u64(struct buf *buf, uint64_t v);            /* decimal */
 void buf_hex(struct buf *buf, const void *p, size_t n); /* lower case */
 
 /* ---- reader: bytes that shrink; a short or overlong input sets `bad` and yields zeros from then on ---- */

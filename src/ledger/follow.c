@@ -5,7 +5,6 @@
  * published; a chunk that was read from the store a moment ago; a new read on the reader thread. A follower that is at the
  * head, blocked, or waiting for a read costs nothing until something happens. */
 #include "ledger/inner.h"
-#include <stdio.h>
 #include <stdlib.h>
 
 enum {
@@ -317,6 +316,19 @@ static int push_chunk(struct follower *f)
 
 /* ---- formats whose unit is a chunk ---- */
 
+/* "1f4\r\n" */
+static uint16_t chunk_head(char out[12], size_t n)
+{
+    unsigned digits = 1;
+    while (digits < 8 && n >> (4 * digits))
+        digits++;
+    for (unsigned i = 0; i < digits; i++)
+        out[i] = "0123456789abcdef"[n >> (4 * (digits - 1 - i)) & 15];
+    out[digits] = '\r';
+    out[digits + 1] = '\n';
+    return (uint16_t)(digits + 2);
+}
+
 static void make_wrap(struct follower *f)
 {
     struct feed        *feed = f->feed;
@@ -333,7 +345,7 @@ static void make_wrap(struct follower *f)
     if (mute)
         return;
     wrap->tail_n = (uint16_t)feed->format->tail(feed->ctx, &place, wrap->tail);
-    wrap->head_n = (uint16_t)snprintf(wrap->head, sizeof wrap->head, "%zx\r\n", f->chunk->bytes.len + wrap->tail_n);
+    wrap->head_n = chunk_head(wrap->head, f->chunk->bytes.len + wrap->tail_n);
     memcpy(wrap->tail + wrap->tail_n, "\r\n", 2);
     wrap->tail_n += 2;
     f->flags |= F_GREETED;

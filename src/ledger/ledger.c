@@ -10,7 +10,7 @@ void ledger_defaults(struct ledger_config *config)
     if (!config->slow_reader_ms)
         config->slow_reader_ms = 30000;
     if (!config->ring_bytes)
-        config->ring_bytes = 256 << 10;
+        config->ring_bytes = 32 << 10;
     if (!config->frame_bytes)
         config->frame_bytes = 32 << 10;
 }

@@ -21,7 +21,7 @@ struct ledger_config {
     uint32_t      heartbeat_ms;     /* a quiet feed says so after this long [5000] */
     uint32_t      slow_reader_ms;   /* a follower without progress is dropped after this long [30000] */
     uint32_t      max_age_ms;       /* a live connection ends at a frame boundary after this long +-10 % [1 h]; 0: never */
-    uint32_t      ring_bytes;       /* encoded bytes kept per feed for followers that are nearly there [256 KiB] */
+    uint32_t      ring_bytes;       /* encoded bytes kept per feed for followers that are nearly there [32 KiB] */
     uint32_t      frame_bytes;      /* a frame row is cut above this [32 KiB] */
 };
 void ledger_defaults(struct ledger_config *config);

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* render.c - the agent-runs surface's shapes; see render.h. */
 #include "api/agent_runs/render.h"
-#include <stdio.h>
 #include <stdlib.h>
 
 /* ---- runs ---- */
@@ -153,7 +152,9 @@ static void render_delta(const struct attempt_ref *ref, const struct record *r, 
         put_uuid(out, op_of(ref, r->op));
         BUF_LIT(out, ",");
     }
-    buf_printf(out, "\"index\":%llu,\"delta\":", (unsigned long long)r->index);
+    BUF_LIT(out, "\"index\":");
+    buf_u64(out, r->index);
+    BUF_LIT(out, ",\"delta\":");
     json_put_string(out, r->text);
     if (r->delta_kind != DELTA_TEXT && r->delta_kind < ARRAY_LEN(kinds))
         buf_printf(out, ",\"kind\":\"%s\"", kinds[r->delta_kind]);
@@ -165,7 +166,11 @@ void render_event(const struct attempt_ref *ref, const struct record *r, struct 
     char time[TIME_TEXT];
     BUF_LIT(out, "{\"id\":");
     put_uuid(out, event_id(ref->attempt, r->seq));
-    buf_printf(out, ",\"seq\":%llu,\"type\":\"%s\",\"timestamp\":\"", (unsigned long long)r->seq, record_info(r->type)->ar_type);
+    BUF_LIT(out, ",\"seq\":");
+    buf_u64(out, r->seq);
+    BUF_LIT(out, ",\"type\":\"");
+    buf_span(out, span_of(record_info(r->type)->ar_type));
+    BUF_LIT(out, "\",\"timestamp\":\"");
     time_format(r->wall_ms, time);
     buf_put(out, time, sizeof time);
     BUF_LIT(out, "\",\"attempt_id\":");
@@ -193,7 +198,7 @@ void render_event(const struct attempt_ref *ref, const struct record *r, struct 
 
 /* ---- SSE: one HTTP chunk per frame, so that every event boundary is a place to start (5.4) ---- */
 
-enum { CHUNK_HEAD = 10 }; /* "%08zx\r\n" */
+enum { CHUNK_DIGITS = 8, CHUNK_HEAD = CHUNK_DIGITS + 2 }; /* "0000abcd\r\n" */
 
 /* Reserves the chunk's head; end_chunk fills it in. Leading zeros are legal in a chunk size. */
 static size_t begin_chunk(struct buf *out)
@@ -205,17 +210,19 @@ static size_t begin_chunk(struct buf *out)
 
 static void end_chunk(struct buf *out, size_t at)
 {
-    char   head[CHUNK_HEAD + 1];
-    size_t n = out->len - at - CHUNK_HEAD;
-    snprintf(head, sizeof head, "%08zx\r\n", n);
-    memcpy(out->p + at, head, CHUNK_HEAD);
+    char *digit = out->p + at + CHUNK_DIGITS;
+    for (size_t n = out->len - at - CHUNK_HEAD; n; n >>= 4)
+        *--digit = "0123456789abcdef"[n & 15];
     BUF_LIT(out, "\r\n");
 }
 
 static void sse_event(const void *ctx, const struct record *record, struct buf *out)
 {
     size_t at = begin_chunk(out);
-    buf_printf(out, "id: %llu\nevent: run_event\ndata: ", (unsigned long long)record->seq);
+    buf_reserve(out, 512); /* most events fit, and grow no further */
+    BUF_LIT(out, "id: ");
+    buf_u64(out, record->seq);
+    BUF_LIT(out, "\nevent: run_event\ndata: ");
     render_event(ctx, record, out);
     BUF_LIT(out, "\n\n");
     end_chunk(out, at);
