@@ -345,9 +345,18 @@ static void apply_wait(struct run *run, const struct effect *fx)
 
 static const char *const checkpoint_kinds[] = { "start", "node", "human", "final" };
 
+/* The last checkpoint comes right before the end: what the run ends with is known. */
+static struct span output_behind(const struct run *run, const struct effect *fx)
+{
+    bool ends = fx + 1 < run->effects.items + run->effects.count && fx[1].kind == FX_FINISH;
+    return ends ? fx[1].finish.output : SPAN_NONE;
+}
+
 static void apply_checkpoint(struct run *run, const struct effect *fx)
 {
     struct engine *engine = run->engine;
+    if (!run->fold && fx->checkpoint.kind == CHECKPOINT_FINAL && !replay_finish(run, fx->checkpoint.hashed, output_behind(run, fx)))
+        return;
     bool           of_node = fx->checkpoint.kind == CHECKPOINT_NODE || fx->checkpoint.kind == CHECKPOINT_HUMAN;
     struct op      node = of_node ? run_node_of(run, fx->op) : (struct op){ 0 };
     uint64_t       seq = run->fold ? 0 : stream_head(run->stream) + 1 + run->announce_recovery;
@@ -373,8 +382,6 @@ static void apply_checkpoint(struct run *run, const struct effect *fx)
     if (run->fold && seq && seq == run->fold->until)
         run->fold->hashed = arena_copy(run->fold->arena, fx->checkpoint.hashed);
     run->row.checkpoint_seq = (int64_t)seq;
-    if (!run->fold && fx->checkpoint.kind == CHECKPOINT_FINAL)
-        replay_check_final(run, fx->checkpoint.hashed);
 }
 
 static void apply_state(struct run *run, const struct effect *fx)

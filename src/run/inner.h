@@ -331,8 +331,10 @@ void     replay_close(struct run *run);  /* the attempt is over; what it read st
 void     replay_free(struct run *run);
 bool     replay_is_strict(const struct run *run); /* nothing leaves the process */
 uint64_t replay_seed(const struct run *run, uint64_t otherwise);
-void     replay_check(struct run *run, enum record_type type, struct span pub, struct span priv); /* just recorded */
-void     replay_check_final(struct run *run, struct span hashed);
+/* What is recorded; an effect that makes another of its node possible or has a seq in it, right behind its record, others before
+ * it. False: a strict replay differs here for the first time; nothing more is to be recorded of the step. */
+bool     replay_check(struct run *run, enum record_type type, struct span pub, struct span priv);
+bool     replay_finish(struct run *run, struct span hashed, struct span output); /* the same for the end */
 bool     replay_broken(const struct run *run); /* strict, and a difference was recorded */
 void     replay_break(struct run *run);        /* ends a broken one */
 /* Before the terminal record. False: it differs from the source's, and the run has ended for that. */

@@ -38,7 +38,8 @@ struct replay {
     struct span    final_hash;       /* of its last checkpoint; p NULL: it did not get there */
     int64_t        final_step;
     uint64_t       seed;
-    bool           hash_differs;
+    struct span    last_node;        /* that finished in the source: differences of the run as a whole go by its name */
+    bool           ended;            /* the end was compared */
 };
 
 bool replay_is_strict(const struct run *run)
@@ -93,12 +94,13 @@ static void put_plain(struct jw *w, struct jv object, struct arena *arena)
     jw_end(w);
 }
 
-static struct deed *deed_new(struct arena *arena, enum record_type type, struct span pub, struct span priv)
+/* pub: the payload, read with the scratch arena. */
+static struct deed *deed_new(struct arena *arena, struct arena *scratch, enum record_type type, struct jv pub, struct span priv)
 {
     struct deed *deed = ARENA_NEW(arena, struct deed);
     struct buf   text = { 0 };
     struct jw    w = jw_on(&text);
-    put_plain(&w, json_read(pub, arena), arena);
+    put_plain(&w, pub, scratch);
     deed->type = type;
     deed->plain = arena_copy(arena, buf_view(&text));
     if (type == REC_NODE_FINISHED) /* the output, when it was too long for the payload */
@@ -136,16 +138,15 @@ static bool is_compared(enum record_type type, struct jv pub)
 /* ---- reading the source ---- */
 
 /* Up to the checkpoint only what is still at work counts: it will start again. */
-static void keep_deed(struct replay *r, const struct record *record, bool behind)
+static void keep_deed(struct replay *r, const struct record *record, struct jv pub, bool behind, struct arena *scratch)
 {
-    struct jv pub = json_read(record->pub, &r->arena);
-    if (!is_compared(record->type, pub))
-        return;
-    struct trace *t = trace_of(r, jv_string(jv_get(pub, "node"), &r->arena));
+    struct trace *t = trace_of(r, jv_string(jv_get(pub, "node"), scratch));
+    if (record->type == REC_NODE_FINISHED)
+        r->last_node = t->node;
     if (!behind && record->type == REC_NODE_STARTED)
         t->running = true;
     if (behind || t->running) {
-        struct deed *deed = deed_new(&r->arena, record->type, record->pub, record->priv);
+        struct deed *deed = deed_new(&r->arena, scratch, record->type, pub, record->priv);
         *t->tail = deed;
         t->tail = &deed->next;
     }
@@ -156,23 +157,29 @@ static void keep_deed(struct replay *r, const struct record *record, bool behind
     }
 }
 
-static void keep_record(struct replay *r, const struct record *record, uint64_t checkpoint)
+static void keep_start(struct replay *r, const struct record *record, struct arena *scratch)
 {
-    struct jv pub = { .doc = NULL };
-    int64_t   seed = 0;
-    if (record->type == REC_CHECKPOINT) {
-        pub = json_read(record->pub, &r->arena);
-        if (jv_str_eq(jv_get(pub, "kind"), "final")) {
-            r->final_hash = jv_string(jv_get(pub, "state_hash"), &r->arena);
-            jv_i64(jv_get(pub, "step"), &r->final_step);
-        }
-    } else if (record->type == REC_RUN_STARTED && record->priv.p) {
-        jv_i64(jv_get(json_read(record->priv, &r->arena), "seed"), &seed);
-        r->seed = (uint64_t)seed;
-    } else if (record->flags & REC_TERMINAL) {
+    int64_t seed = 0;
+    if (record->priv.p)
+        jv_i64(jv_get(json_read(record->priv, scratch), "seed"), &seed);
+    r->seed = (uint64_t)seed;
+}
+
+static void keep_record(struct replay *r, const struct record *record, uint64_t checkpoint, struct arena *scratch)
+{
+    if (record->flags & REC_TERMINAL)
         r->end = record;
+    if (record->type == REC_RUN_STARTED)
+        keep_start(r, record, scratch);
+    if (record_info(record->type)->class_ != 'E')
+        return;
+    struct jv pub = json_read(record->pub, scratch);
+    if (record->type == REC_CHECKPOINT && jv_str_eq(jv_get(pub, "kind"), "final")) {
+        r->final_hash = arena_copy(&r->arena, jv_string(jv_get(pub, "state_hash"), scratch));
+        jv_i64(jv_get(pub, "step"), &r->final_step);
     }
-    keep_deed(r, record, record->seq > checkpoint);
+    if (is_compared(record->type, pub))
+        keep_deed(r, record, pub, record->seq > checkpoint, scratch);
 }
 
 struct collect {
@@ -197,11 +204,10 @@ static enum err read_stream(struct reader *reader, uint64_t stream, struct arena
 {
     struct collect collect = { .arena = arena };
     enum err       e = reader_frames(reader, stream, 0, SIZE_MAX, collect_frame, &collect);
-    struct span    kept = arena_copy(arena, buf_view(&collect.records));
     *ret_count = collect.records.len / sizeof(struct record);
     *ret = ARENA_ARRAY(arena, struct record, *ret_count ? *ret_count : 1);
     if (*ret_count)
-        memcpy(*ret, kept.p, kept.n);
+        memcpy(*ret, collect.records.p, collect.records.len);
     buf_done(&collect.records);
     return e ? e : collect.bad ? ERR_CORRUPT : ERR_OK;
 }
@@ -262,36 +268,62 @@ static enum err find_checkpoint(struct reader *reader, const struct run_row *row
 
 /* An input that the source's machine got and this one must be given: not a start, not the pause between two halves of a long
  * step, which is cut elsewhere here. */
-static bool is_given(struct replay *r, const struct record *record, struct input *ret)
+static bool is_given(const struct record *record, struct arena *scratch, struct input *ret)
 {
-    if (record_info(record->type)->class_ != 'I' || record->type == REC_RUN_STARTED || fold_superseded(record, &r->arena))
+    if (record_info(record->type)->class_ != 'I' || record->type == REC_RUN_STARTED || fold_superseded(record, scratch))
         return false;
-    *ret = fold_recorded(record, &r->arena);
+    *ret = fold_recorded(record, scratch);
     return !ret->op.n || ret->op.v[0] >> 28 == OP_NODE;
+}
+
+static void skip_record(struct replay *r, const struct record *own, struct arena *scratch)
+{
+    char         class_ = record_info(own->type)->class_;
+    struct input in;
+    if (r->strict && class_ == 'I' && is_given(own, scratch, &in)) {
+        while (r->at < r->count && !is_given(&r->records[r->at], scratch, &in))
+            r->at++;
+        r->at += r->at < r->count;
+    }
+    if (class_ != 'E')
+        return;
+    struct jv     pub = json_read(own->pub, scratch);
+    struct span   node = jv_string(jv_get(pub, "node"), scratch);
+    struct trace *t = is_compared(own->type, pub) || own->type == REC_DIVERGED ? trace_of(r, node) : NULL;
+    if (own->type == REC_DIVERGED)
+        t->diverged |= own->op > 0;
+    else if (t)
+        t->at = t->at ? t->at->next : NULL;
 }
 
 /* What this attempt has recorded before the engine was started is gone through, so that it is expected no more. */
 static enum err skip_recorded(struct run *run, struct reader *reader)
 {
-    struct replay *r = run->replay;
+    struct arena   scratch = { 0 }, bodies = { 0 };
     struct record *own;
-    struct input   in;
     size_t         count;
-    enum err       e = read_stream(reader, (uint64_t)run->row.stream, &r->arena, &own, &count);
+    enum err       e = read_stream(reader, (uint64_t)run->row.stream, &bodies, &own, &count);
     for (size_t i = 0; i < count && !e; i++) {
-        struct jv pub = own[i].pub.n ? json_read(own[i].pub, &r->arena) : (struct jv){ .doc = NULL };
-        if (own[i].type == REC_DIVERGED) {
-            trace_of(r, jv_string(jv_get(pub, "node"), &r->arena))->diverged = true;
-        } else if (is_compared(own[i].type, pub)) {
-            struct trace *t = trace_of(r, jv_string(jv_get(pub, "node"), &r->arena));
-            t->at = t->at ? t->at->next : NULL;
-        } else if (r->strict && is_given(r, &own[i], &in)) {
-            while (r->at < r->count && !is_given(r, &r->records[r->at], &in))
-                r->at++;
-            r->at += r->at < r->count;
-        }
+        skip_record(run->replay, &own[i], &scratch);
+        arena_reset(&scratch);
     }
+    arena_done(&scratch);
+    arena_done(&bodies);
     return e;
+}
+
+static void keep_records(struct replay *r, uint64_t checkpoint)
+{
+    struct arena scratch = { 0 };
+    for (size_t i = 0; i < r->count; i++) {
+        keep_record(r, &r->records[i], checkpoint, &scratch);
+        arena_reset(&scratch);
+    }
+    arena_done(&scratch);
+    for (struct trace *t = r->traces; t; t = t->next)
+        t->at = t->first;
+    while (r->at < r->count && r->records[r->at].seq <= checkpoint)
+        r->at++;
 }
 
 static enum err read_source(struct run *run, struct reader *reader)
@@ -310,12 +342,7 @@ static enum err read_source(struct run *run, struct reader *reader)
         return e;
     uint64_t checkpoint = run->row.attempt_no == 1 ? from.seq : 0;
     r->whole = run_terminal((enum run_status)source.status) || place.no < source.attempt_no;
-    for (size_t i = 0; i < r->count; i++)
-        keep_record(r, &r->records[i], checkpoint);
-    for (struct trace *t = r->traces; t; t = t->next)
-        t->at = t->first;
-    while (r->at < r->count && r->records[r->at].seq <= checkpoint)
-        r->at++;
+    keep_records(r, checkpoint);
     return skip_recorded(run, reader);
 }
 
@@ -384,16 +411,24 @@ static struct span quoted(struct arena *arena, struct span text)
     return kept;
 }
 
+/* Number 0, which is the run's: it is not at work. */
+static struct op node_at_work(const struct run *run, struct span node)
+{
+    for (uint32_t i = 0; i < run->op_count; i++)
+        if (run->ops[i].node_exec && span_eq(run->ops[i].node, node))
+            return run->ops[i];
+    return (struct op){ .no = 0 };
+}
+
 /* expected, actual: JSON. */
 static void diverge(struct run *run, struct span node, const char *kind, struct span expected, struct span actual)
 {
+    struct op  op = node_at_work(run, node);
     struct buf text = { 0 };
     struct jw  w = jw_on(&text);
     jw_obj(&w);
-    if (node.n) {
-        jw_key(&w, "node");
-        jw_str(&w, node);
-    }
+    jw_key(&w, "node");
+    jw_str(&w, node.n ? node : run->replay->last_node);
     jw_key(&w, "kind");
     jw_cstr(&w, kind);
     jw_key(&w, "expected");
@@ -402,35 +437,36 @@ static void diverge(struct run *run, struct span node, const char *kind, struct 
     jw_raw(&w, actual);
     jw_end(&w);
     run->replay->broken = run->replay->strict;
-    run_record(run, REC_DIVERGED, 0, 0, 0, 0, buf_view(&text), SPAN_NONE, NULL);
+    run_record(run, REC_DIVERGED, 0, 0, op.no, op.parent, buf_view(&text), SPAN_NONE, NULL);
     buf_done(&text);
 }
 
-void replay_check(struct run *run, enum record_type type, struct span pub, struct span priv)
+bool replay_check(struct run *run, enum record_type type, struct span pub, struct span priv)
 {
     struct replay *r = run->replay;
     if (!r || r->over || r->broken || record_info(type)->class_ != 'E' || type == REC_DIVERGED)
-        return;
+        return true;
     struct arena *turn = &run->engine->turn;
     struct span   kept = arena_copy(turn, pub);
     struct jv     root = json_read(kept, turn);
     if (!is_compared(type, root))
-        return;
+        return true;
     struct trace *t = trace_of(r, jv_string(jv_get(root, "node"), turn));
-    struct deed  *expected = t->at, *actual = deed_new(turn, type, kept, priv);
+    struct deed  *expected = t->at, *actual = deed_new(turn, turn, type, root, priv);
     if (expected)
         t->at = expected->next;
     if (t->diverged || same_deed(expected, actual) || (!expected && !r->whole))
-        return;
+        return true;
     t->diverged = true;
     diverge(run, t->node, expected ? "effect" : "extra_effect", shown(turn, expected), shown(turn, actual));
+    return !r->broken;
 }
 
 /* The hash covers the number of starts, and what started again counts twice: it is taken with the source's number. */
-void replay_check_final(struct run *run, struct span hashed)
+static void check_hash(struct run *run, struct span hashed)
 {
     struct replay *r = run->replay;
-    if (!r || r->over || r->broken || !r->final_hash.p)
+    if (!r->final_hash.p)
         return;
     struct arena *turn = &run->engine->turn;
     struct jv     root = json_read(hashed, turn);
@@ -498,14 +534,29 @@ static void check_end(struct run *run, enum record_type how, struct span value)
 bool replay_end(struct run *run, enum record_type how, struct span value)
 {
     struct replay *r = run->replay;
-    if (!r || r->over || r->broken)
+    if (!r || r->over || r->broken || r->ended)
         return true;
+    r->ended = true;
     if (check_missing(run))
         check_end(run, how, value);
     if (!r->broken)
         return true;
     replay_break(run);
     return false;
+}
+
+/* Before the last checkpoint, which stands right in front of the terminal record. */
+bool replay_finish(struct run *run, struct span hashed, struct span output)
+{
+    struct replay *r = run->replay;
+    if (!r || r->over || r->broken)
+        return true;
+    r->ended = true;
+    if (check_missing(run))
+        check_end(run, REC_RUN_FINISHED, output);
+    if (!r->broken)
+        check_hash(run, hashed);
+    return !r->broken;
 }
 
 bool replay_again(const struct run *run, bool otherwise)
@@ -580,7 +631,7 @@ static enum fed feed_wait(struct run *run, const struct record *record, struct p
             in->op = (uint32_t)w->row.op;
             in->node = w->row.node;
             in->wait = w->row.id;
-            in->by = jv_string(jv_get(json_read(record->pub, &run->replay->arena), "resumed_by"), &run->replay->arena);
+            in->by = jv_string(jv_get(json_read(record->pub, &run->engine->turn), "resumed_by"), &run->engine->turn);
             return FED;
         }
     return FED_NOBODY;
@@ -619,6 +670,24 @@ static bool feed_pause(struct run *run)
     return false;
 }
 
+/* Without the number of the source's failure: this one gets its own. */
+static struct span own_error(struct jv error, struct arena *arena)
+{
+    struct buf text = { 0 };
+    struct jw  w = jw_on(&text);
+    jw_obj(&w);
+    for (struct jv_iter it = jv_iter(error); jv_step(&it);) {
+        if (jv_str_eq(it.name, "failure_id"))
+            continue;
+        jw_key_span(&w, jv_string(it.name, arena));
+        jw_raw(&w, jv_raw(it.value));
+    }
+    jw_end(&w);
+    struct span kept = arena_copy(arena, buf_view(&text));
+    buf_done(&text);
+    return kept;
+}
+
 /* The source got no further and its machine did not end it: somebody, or the host, did. The same happens here; a question
  * that nobody answered is asked again. */
 static bool feed_end(struct run *run)
@@ -630,7 +699,7 @@ static bool feed_end(struct run *run)
     if (!busy && !run->waits)
         return true;
     if (r->end && r->end->type == REC_RUN_FAILED) {
-        run_fail(run, arena_copy(turn, jv_raw(jv_get(pub, "error"))));
+        run_fail(run, own_error(jv_get(pub, "error"), turn));
     } else if (!busy) {
         return true;
     } else if (r->end && r->end->type == REC_RUN_CANCELLED) {
@@ -692,7 +761,7 @@ bool replay_feed(struct run *run)
             return feed_later(run);
         if (feed_pause(run))
             continue;
-        while (r->at < r->count && !is_given(r, &r->records[r->at], &in))
+        while (r->at < r->count && !is_given(&r->records[r->at], &run->engine->turn, &in))
             r->at++;
         if (r->at == r->count)
             return feed_end(run);

@@ -2,7 +2,11 @@
 // Group K, checkpoints (contract 3.4, 7.1, 9, 10.8): the index, what a checkpoint holds, the history of a thread; and rerun (6.7).
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
+import path from 'node:path';
+import { describe, test as single } from 'node:test';
+import { Client } from './lib/client.mjs';
 import { suite } from './lib/harness.mjs';
+import { otherStore, withServer } from './lib/server.mjs';
 import { UNKNOWN_ID, checkLedger, checkList, checkRun, invalid, problem } from './lib/expect.mjs';
 import { graph, makeAgent, makeDraft, node, publish } from './lib/fixtures.mjs';
 
@@ -218,6 +222,7 @@ suite('K checkpoints', {}, (test) => {
         assert.equal(done.status, 'completed');
         const told = (await api.ledger(again.run_id)).filter((e) => e.type === 'REPLAY_DIVERGED');
         assert.ok(told.length >= 1);
+        checkLedger(await api.ledger(again.run_id), { attemptId: again.current_attempt_id });
         const { replay: { divergences } } = await api.ok(api.get(`/runs/${again.run_id}/inspection`));
         assert.deepEqual(divergences.map((d) => [d.seq, d.kind]), told.map((e) => [e.seq, e.payload.kind]));
         assert.equal(told[0].payload.kind, 'effect');
@@ -280,5 +285,70 @@ suite('K checkpoints', {}, (test) => {
         invalid(await api.get('/audit', { from: '2002-01-01', to: '2001-01-01' }), 'from', 'invalid_parameter');
         invalid(await api.get('/audit', { from: 'soon' }), 'from', 'invalid_parameter');
         assert.equal((await api.req('DELETE', '/audit')).status, 405);
+    });
+});
+
+const ownServer = (title, fn) => single(title, { timeout: 60000, skip: otherStore && 'another store has no folder to look into' },
+    () => withServer({}, async (server) => fn({ server, api: new Client(server.url, server.token) })));
+
+// Changes the first place in the ledgers where the text stands; the other one must be as long.
+async function tamper(dataDir, from, to) {
+    assert.equal(from.length, to.length);
+    const { DatabaseSync } = await import('node:sqlite');
+    const db = new DatabaseSync(path.join(dataDir, 'perdure.db'));
+    let changed = 0;
+    for (const table of ['segment', 'tail']) {
+        for (const { id, body } of db.prepare(`SELECT rowid AS id, body FROM ${table} ORDER BY first_seq`).all()) {
+            const bytes = Buffer.from(body);
+            const at = bytes.indexOf(from);
+            if (at < 0 || changed) continue;
+            bytes.write(to, at);
+            changed += Number(db.prepare(`UPDATE ${table} SET body = ? WHERE rowid = ?`).run(bytes, id).changes);
+        }
+    }
+    db.close();
+    assert.equal(changed, 1);
+}
+
+describe('K replay with a server of its own', { concurrency: 2 }, () => {
+    ownServer('K9 strict replay with a tampered journal', async ({ server, api }) => {
+        const agent = await makeAgent(api, graph([node('a', 'core.echo', {}, 'm'),
+            node('m', 'model.chat', { provider: 'scripted', model: 'demo', prompt: 'Hi', script: { text: 'honest', interval_ms: 0 } }, 'end'),
+            node('end', 'core.value', { value: { $from: '/nodes/m/output/text' } })]));
+        const run = await api.createAndFinish({ agent_id: agent });
+        const [first] = (await api.ok(api.get(`/runs/${run.run_id}/checkpoints/index`))).items;
+        const path_ = `/runs/${run.run_id}/checkpoints/${first.checkpoint_id}/replay`;
+        await server.stop();
+        await tamper(server.dataDir, '"v":{"text":"honest"', '"v":{"text":"forged"');
+        await server.start();
+        const strict = checkRun(await api.until((await api.ok(api.post(path_, { mode: 'strict' }), 201)).run_id));
+        assert.equal(strict.status, 'failed');
+        assert.deepEqual([strict.error.code, strict.error.category, strict.error.retryable], ['replay_divergence', 'replay', false]);
+        const events = await api.ledger(strict.run_id);
+        checkLedger(events, { attemptId: strict.current_attempt_id });
+        assert.deepEqual(events.slice(-2).map((e) => e.type), ['REPLAY_DIVERGED', 'RUN_FAILED']);
+        const told = events.at(-2).payload;
+        assert.deepEqual([told.node, told.kind, told.expected.payload.output.text, told.actual.payload.output.text], ['m', 'effect', 'honest', 'forged']);
+        problem(await api.post(`/runs/${strict.run_id}/retry`, {}), 'retry_not_possible');
+        const best = await api.until((await api.ok(api.post(path_, {}), 201)).run_id);
+        assert.deepEqual([best.status, best.output], ['completed', 'honest'], 'best effort asks the model');
+    });
+
+    ownServer('7.2 kill -9 during strict replays: they go on and end like their source', async ({ server, api }) => {
+        const agent = await makeAgent(api, graph([node('a', 'core.echo', {}, ['e', 'f']), node('e', 'core.emit', { count: 6000, interval_ms: 0 }, 'gate'),
+            node('f', 'core.emit', { count: 3000, interval_ms: 0 }, 'gate'), node('gate', 'core.human', { prompt: '?' }, 'end'), node('end', 'core.value', { value: { $from: '/nodes/gate/output' } })]));
+        const asked = await api.waiting((await api.create({ agent_id: agent })).run_id);
+        await api.ok(api.resume(asked.run_id, { input: 7 }), 200);
+        const run = await api.until(asked.run_id);
+        const { items } = await api.ok(api.get(`/runs/${run.run_id}/checkpoints/index`));
+        const made = await Promise.all(items.map((i) => api.ok(api.post(`/runs/${run.run_id}/checkpoints/${i.checkpoint_id}/replay`, { mode: 'strict' }), 201)));
+        await server.restart();
+        for (const { run_id } of made) {
+            const again = checkRun(await api.until(run_id, undefined, 20000));
+            assert.deepEqual([again.status, again.output], ['completed', 7], JSON.stringify(again.error));
+            checkLedger(await api.ledger(run_id), { attemptId: again.current_attempt_id });
+        }
+        const chunks = (await api.ledger(made[0].run_id)).filter((e) => e.type === 'MODEL_DELTA').length;
+        assert.equal(chunks, 9000);
     });
 });

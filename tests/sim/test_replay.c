@@ -16,6 +16,8 @@
 #define MODEL(name, text, ms, rest) \
     NODE(name, "model.chat", "model", \
          "{\"provider\":\"scripted\",\"model\":\"m\",\"prompt\":\"p\",\"script\":{\"text\":\"" text "\",\"interval_ms\":" ms "}}", rest)
+#define FROM(at) "{\"$from\":\"" at "\"}"
+#define WHEN(at, value, next) "{\"when\":{\"pointer\":\"" at "\",\"equals\":" value "},\"next\":\"" next "\"}"
 #define GRAPH(entry, policy, nodes) "{\"format\":1,\"entry\":\"" entry "\"" policy ",\"nodes\":[" nodes "]}"
 
 struct sample {
@@ -24,22 +26,27 @@ struct sample {
 };
 
 static const char echo[] = GRAPH("a", "", CORE("a", "core.echo", "{}", "null"));
-static const char chain[] = GRAPH("a", "", MODEL("a", "alpha beta", "0", "\"b\"") "," CORE("b", "core.set", "{\"value\":{\"n\":1}}", "\"c\"")
-    "," MODEL("c", "gamma", "0", "\"d\"") "," CORE("d", "core.value", "{\"value\":[{\"$from\":\"/nodes/a/output/text\"},"
-        "{\"$from\":\"/nodes/c/output/text\"},{\"$from\":\"/values/n\"}]}", "null"));
+static const char chain[] = GRAPH("a", "", MODEL("a", "alpha beta", "0", "\"b\"") "," CORE("b", "core.set",
+      "{\"value\":{\"n\":1}}", "\"c\"")
+    "," MODEL("c", "gamma", "0", "\"d\"") "," CORE("d", "core.value", "{\"value\":[" FROM("/nodes/a/output/text") ","
+      FROM("/nodes/c/output/text") ","
+                                                             FROM("/values/n") "]}", "null"));
 
 static const struct sample samples[] = {
     { "echo", echo, NULL, RUN_COMPLETED },
     { "chain", chain, NULL, RUN_COMPLETED },
-    { "emit", GRAPH("a", "", CORE("a", "core.emit", "{\"count\":5,\"interval_ms\":1}", "\"b\"") "," CORE("b", "core.echo", "{}", "null")), NULL,
+    { "emit", GRAPH("a", "", CORE("a", "core.emit", "{\"count\":5,\"interval_ms\":1}", "\"b\"") "," CORE("b", "core.echo", "{}",
+      "null")), NULL,
       RUN_COMPLETED },
     { "switch", GRAPH("s", "", CORE("p", "core.value", "{\"value\":1}", "null") "," CORE("q", "core.value", "{\"value\":2}", "null") ","
-      NODE("s", "core.switch", "builtin", "{\"cases\":[{\"when\":{\"pointer\":\"/input/n\",\"equals\":1},\"next\":\"p\"},{\"next\":\"q\"}]}", "null")),
+      NODE("s", "core.switch", "builtin", "{\"cases\":[" WHEN("/input/n", "1", "p") ",{\"next\":\"q\"}]}", "null")),
       NULL, RUN_COMPLETED },
-    { "parallel", GRAPH("f", "", CORE("f", "core.echo", "{}", "[\"a\",\"b\",\"z\"]") "," MODEL("a", "one two three four", "2", "\"j\"") ","
-      MODEL("b", "one", "1", "\"m\"") "," CORE("m", "core.set", "{\"value\":{\"b\":true}}", "\"n\"") "," MODEL("n", "n n", "1", "\"j\"") ","
-      CORE("z", "core.sleep", "{\"ms\":4}", "\"j\"") "," CORE("j", "core.value", "{\"value\":[{\"$from\":\"/nodes/a/output/text\"},"
-        "{\"$from\":\"/nodes/n/output/text\"},{\"$from\":\"/values/b\"}]}", "null")),
+    { "parallel", GRAPH("f", "", CORE("f", "core.echo", "{}", "[\"a\",\"b\",\"z\"]") "," MODEL("a", "one two three four", "2",
+      "\"j\"") ","
+      MODEL("b", "one", "1", "\"m\"") "," CORE("m", "core.set", "{\"value\":{\"b\":true}}", "\"n\"") "," MODEL("n", "n n", "1",
+      "\"j\"") ","
+      CORE("z", "core.sleep", "{\"ms\":4}", "\"j\"") "," CORE("j", "core.value", "{\"value\":[" FROM("/nodes/a/output/text") ","
+      FROM("/nodes/n/output/text") "," FROM("/values/b") "]}", "null")),
       NULL, RUN_COMPLETED },
     { "human", GRAPH("a", "", MODEL("a", "draft", "0", "\"g\"") "," NODE("g", "core.human", "human", "{\"prompt\":\"ok?\"}", "\"e\"") ","
       CORE("e", "core.value", "{\"value\":{\"$from\":\"/nodes/g/output\"}}", "null")), NULL, RUN_COMPLETED },
@@ -47,21 +54,24 @@ static const struct sample samples[] = {
       NODE("g", "core.human", "human", "{\"prompt\":\"ok?\"}", "\"j\"") "," MODEL("w", "a b c", "2", "\"j\"") ","
       CORE("j", "core.value", "{\"value\":{\"$from\":\"/nodes/g/output\"}}", "null")), NULL, RUN_COMPLETED },
     { "loop", GRAPH("a", "", NODE("a", "core.human", "human", "{\"prompt\":\"again?\"}", "\"s\"") ","
-      NODE("s", "core.switch", "builtin", "{\"cases\":[{\"when\":{\"pointer\":\"/nodes/a/output\",\"equals\":1},\"next\":\"m\"},"
-        "{\"when\":{\"pointer\":\"/nodes/a/output\",\"equals\":2},\"next\":\"m\"},{\"next\":\"e\"}]}", "null") ","
-      MODEL("m", "round", "0", "\"a\"") "," CORE("e", "core.value", "{\"value\":{\"$from\":\"/nodes/a/output\"}}", "null")), NULL, RUN_COMPLETED },
+      NODE("s", "core.switch", "builtin", "{\"cases\":[" WHEN("/nodes/a/output", "1", "m") "," WHEN("/nodes/a/output", "2", "m")
+      ",{\"next\":\"e\"}]}", "null") ","
+      MODEL("m", "round", "0", "\"a\"") "," CORE("e", "core.value", "{\"value\":{\"$from\":\"/nodes/a/output\"}}", "null")), NULL,
+      RUN_COMPLETED },
     { "handoff", GRAPH("h", "", NODE("h", "core.handoff", "agent", "{\"agent_id\":\"%s\",\"input\":{\"x\":1}}", "\"e\"") ","
       CORE("e", "core.value", "{\"value\":{\"$from\":\"/nodes/h/output\"}}", "null")), chain, RUN_COMPLETED },
     { "tries of a node", GRAPH("a", "", CORE("a", "core.echo", "{}", "\"f\"") ","
       "{\"node\":\"f\",\"capability_ref\":\"core.fail\",\"capability_version\":\"1\",\"execution_binding\":\"builtin\","
-        "\"policy\":{\"max_tries\":3,\"backoff_ms\":2},"
+      "\"policy\":{\"max_tries\":3,\"backoff_ms\":2},"
       "\"config\":{\"code\":\"flaky\",\"category\":\"network\",\"message\":\"m\",\"retryable\":true,\"fail_times\":2},\"next\":\"e\"}" ","
       CORE("e", "core.value", "{\"value\":3}", "null")), NULL, RUN_COMPLETED },
     { "a second attempt", GRAPH("a", ",\"policy\":{\"max_attempts\":2}", MODEL("a", "first", "0", "\"f\"") ","
-      CORE("f", "core.fail", "{\"code\":\"once\",\"category\":\"tool\",\"message\":\"m\",\"retryable\":true,\"fail_times\":1}", "\"b\"") ","
+      CORE("f", "core.fail", "{\"code\":\"once\",\"category\":\"tool\",\"message\":\"m\",\"retryable\":true,\"fail_times\":1}",
+      "\"b\"") ","
       MODEL("b", "second", "0", "\"e\"") "," CORE("e", "core.value", "{\"value\":4}", "null")), NULL, RUN_COMPLETED },
     { "a failure", GRAPH("a", "", MODEL("a", "x", "0", "\"f\"") ","
-      CORE("f", "core.fail", "{\"code\":\"broken\",\"category\":\"tool\",\"message\":\"m\",\"retryable\":false}", "null")), NULL, RUN_FAILED },
+      CORE("f", "core.fail", "{\"code\":\"broken\",\"category\":\"tool\",\"message\":\"m\",\"retryable\":false}", "null")), NULL,
+      RUN_FAILED },
     { "a time-out", GRAPH("a", ",\"policy\":{\"run_timeout_ms\":60}", MODEL("a", "x", "0", "\"s\"") ","
       CORE("s", "core.sleep", "{\"ms\":60000}", "null")), NULL, RUN_FAILED },
 };
@@ -93,7 +103,8 @@ static bool over(void *user)
         struct issues  issues = { .arena = &w->arena };
         char           text[16];
         snprintf(text, sizeof text, "%d", w->answers + 1);
-        enum err e = run_resume(w->rig.engine, w->rig.workspace, w->id, span_of(text), (struct uuid){ 0 }, SPAN("dev"), &row, &issues, NULL);
+        enum err e = run_resume(w->rig.engine, w->rig.workspace, w->id, span_of(text), (struct uuid){ 0 }, SPAN("dev"), &row,
+      &issues, NULL);
         assert_true(!e || e == ERR_INVALID_RUN_STATE); /* the row on disk lags behind */
         w->answers += !e;
     }
@@ -203,7 +214,8 @@ static uint64_t model_calls(struct world *w)
 
 static struct uuid replay(struct world *w, struct uuid source, struct uuid checkpoint, bool strict)
 {
-    struct replay_spec spec = { .workspace = w->rig.workspace, .run = source, .checkpoint = checkpoint, .strict = strict, .reason = SPAN("why") };
+    struct replay_spec spec = { .workspace = w->rig.workspace, .run = source, .checkpoint = checkpoint, .strict = strict, .reason =
+      SPAN("why") };
     struct run_row     row;
     struct error       error = { 0 };
     enum err           e = run_replay(w->rig.engine, &spec, &row, &error);
@@ -299,6 +311,38 @@ static void replay_of_a_replay(void **state)
     end(&w);
 }
 
+/* More nodes than a step may start: steps are cut, and in a replay elsewhere than in the source. */
+static void long_steps(void **state)
+{
+    enum { NODES = 600 };
+    struct world w;
+    struct buf   text = { 0 };
+    (void)state;
+    begin(&w);
+    buf_printf(&text, "{\"format\":1,\"entry\":\"n0\",\"nodes\":[");
+    for (int i = 0; i < NODES; i++)
+        buf_printf(&text, CORE("n%d", "core.echo", "{}", "\"n%d\"") ",", i, i + 1);
+    buf_printf(&text, MODEL("n%d", "at last", "0", "null") "]}", NODES);
+    buf_byte(&text, 0);
+    record_run(&w, text.p, NULL);
+    buf_done(&text);
+    assert_int_equal(w.row.status, RUN_COMPLETED);
+    struct ledger_view source = view(&w);
+    struct uuid        id = w.row.id;
+    const struct uuid *all = (const struct uuid *)(const void *)source.checkpoints.p;
+    assert_int_equal(source.checkpoints.len / sizeof *all, NODES + 2);
+    for (size_t i = 0; i < NODES + 2; i += 43) {
+        finish(&w, replay(&w, id, all[i], true), false);
+        struct ledger_view now = view(&w);
+        assert_int_equal(w.row.status, RUN_COMPLETED);
+        assert_int_equal(now.diverged, 0);
+        assert_int_equal(now.checkpoints.len / sizeof *all, NODES + 1 - i + (i == NODES + 1));
+        view_done(&now);
+    }
+    view_done(&source);
+    end(&w);
+}
+
 /* ---- stopped halfway ---- */
 
 static void goes_on_after_a_stop(void **state)
@@ -307,7 +351,8 @@ static void goes_on_after_a_stop(void **state)
     struct error error = { 0 };
     (void)state;
     begin(&w);
-    record_run(&w, GRAPH("p", "", CORE("p", "core.echo", "{}", "\"a\"") "," CORE("a", "core.emit", "{\"count\":10000,\"interval_ms\":0}", "\"b\"")
+    record_run(&w, GRAPH("p", "", CORE("p", "core.echo", "{}", "\"a\"") "," CORE("a", "core.emit",
+      "{\"count\":10000,\"interval_ms\":0}", "\"b\"")
                          "," MODEL("b", "and on", "0", "null")), NULL);
     struct ledger_view v = view(&w);
     struct uuid        first;
@@ -328,6 +373,53 @@ static void goes_on_after_a_stop(void **state)
     v = view(&w);
     assert_int_equal(v.diverged, 0);
     assert_int_equal(v.deltas, 10002);
+    view_done(&v);
+    end(&w);
+}
+
+static bool waits(void *user)
+{
+    struct world *w = user;
+    read_row(w);
+    return w->row.status == RUN_WAITING;
+}
+
+/* The source was cancelled while it asked: the replay asks again, also after a stop, and an answer is more than was recorded. */
+static void asks_what_nobody_answered(void **state)
+{
+    struct world    w;
+    struct error    error = { 0 };
+    struct run_row  row;
+    struct issues   issues = { .arena = &w.arena };
+    bool            already;
+    struct run_spec spec = { .source = SOURCE_API };
+    (void)state;
+    begin(&w);
+    spec.tenant = w.rig.tenant;
+    spec.workspace = w.rig.workspace;
+    spec.agent = rig_agent(&w.rig, "asks", GRAPH("a", "", MODEL("a", "draft", "0", "\"g\"") ","
+                           NODE("g", "core.human", "human", "{\"prompt\":\"ok?\"}", "\"b\"") "," MODEL("b", "more", "0", "null")));
+    assert_int_equal(run_create(w.rig.engine, &spec, &row, &error), ERR_OK);
+    w.id = row.id;
+    assert_true(rig_run(&w.rig, waits, &w, 20));
+    assert_int_equal(run_cancel(w.rig.engine, w.rig.workspace, w.id, SPAN("no"), SPAN("dev"), &row, &already, &error), ERR_OK);
+    finish(&w, w.id, false);
+    struct ledger_view v = view(&w);
+    struct uuid        first;
+    memcpy(&first, v.checkpoints.p, sizeof first);
+    view_done(&v);
+    w.id = replay(&w, w.row.id, first, true);
+    assert_true(rig_run(&w.rig, waits, &w, 20));
+    rig_close(&w.rig);
+    assert_int_equal(rig_open(&w.rig, &error), ERR_OK);
+    assert_int_equal(run_resume(w.rig.engine, w.rig.workspace, w.id, SPAN("1"), (struct uuid){ 0 }, SPAN("dev"), &row, &issues, &error),
+                     ERR_OK);
+    finish(&w, w.id, false);
+    assert_int_equal(w.row.status, RUN_FAILED);
+    assert_same_span(code_of(w.row.error, &w.arena), SPAN("replay_divergence"));
+    assert_int_equal(model_calls(&w), 0);
+    v = view(&w);
+    assert_same_span(jv_string(jv_get(json_read(v.divergence, &w.arena), "kind"), &w.arena), SPAN("extra_effect"));
     view_done(&v);
     end(&w);
 }
@@ -412,8 +504,9 @@ static void changed_journals(void **state)
         { "\"v\":{\"text\":\"gamma\"", "\"v\":{\"text\":\"gamme\"", "c", "effect" },
         { "\"capability_ref\":\"core.value\"", "\"capability_ref\":\"core.valve\"", "d", "effect" },
         { "\"output\":[\"alpha beta\",\"gamma\",1]}", "\"output\":[\"alpha beta\",\"gamma\",2]}", "d", "effect" },
-        { "{\"output\":[\"alpha beta\",\"gamma\",1]", "{\"output\":[\"alpha beta\",\"gamma\",2]", "", "output" },
-        { "\"kind\":\"final\",\"step\":4,\"state_hash\":\"sha256:", "\"kind\":\"final\",\"step\":5,\"state_hash\":\"sha256:", "", "state_hash" },
+        { "{\"output\":[\"alpha beta\",\"gamma\",1]", "{\"output\":[\"alpha beta\",\"gamma\",2]", "d", "output" },
+        { "\"kind\":\"final\",\"step\":4,\"state_hash\":\"sha256:", "\"kind\":\"final\",\"step\":5,\"state_hash\":\"sha256:", "d",
+      "state_hash" },
     };
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(changes); i++)
@@ -451,6 +544,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(strict_from_everywhere), cmocka_unit_test(best_effort_from_everywhere), cmocka_unit_test(replay_of_a_replay),
+        cmocka_unit_test(long_steps),
+        cmocka_unit_test(asks_what_nobody_answered),
         cmocka_unit_test(goes_on_after_a_stop),   cmocka_unit_test(changed_journals),            cmocka_unit_test(refusals),
     };
     return cmocka_run_group_tests_name("replay", tests, NULL, NULL);

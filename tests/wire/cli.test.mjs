@@ -210,6 +210,17 @@ describe('the perdure command', { concurrency: 4 }, () => {
         assert.match((await ok(['audit', '--to', '2001-01-01'])).err, /nothing/);
     });
 
+    test('replay: from the first, the last or a named checkpoint', async () => {
+        const run = JSON.parse((await ok(['runs', 'list', '--status', 'completed', '--limit', '1', '--json'])).out).items[0];
+        const strict = await ok(['runs', 'replay', run.run_id, 'first', '--mode', 'strict', '--follow']);
+        assert.deepEqual(JSON.parse(strict.out), run.output);
+        const made = JSON.parse((await ok(['runs', 'replay', run.run_id, 'last', '--json'])).out);
+        assert.deepEqual([made.replay_mode, made.replayed_from_run_id], ['best_effort', run.run_id]);
+        assert.match((await ok(['runs', 'replay', run.run_id, made.replayed_from_checkpoint_id, '--reason', 'x'])).out, /^run \S+\n$/);
+        await ok(['runs', 'replay', run.run_id, run.run_id], undefined, 5);
+        await ok(['runs', 'replay', run.run_id, 'first', '--mode', 'maybe'], undefined, 5);
+    });
+
     test('apply creates, leaves alone and updates', async () => {
         const definition = fixtureDefinition('echo');
         const apply = async (body) => (await ok(['agents', 'apply', '-'], { ...defaults(), input: JSON.stringify(body) })).out;

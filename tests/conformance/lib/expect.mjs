@@ -203,7 +203,7 @@ function checkOrder(events, at, nodes, deltas, child) {
         assert.ok(!nodes.has(payload.node_execution_id), 'a node execution starts once');
         assert.equal(event.parent_operation_id, events[0].operation_id, 'a node operation belongs to the run operation');
         nodes.set(payload.node_execution_id, { name: payload.node, operation: event.operation_id, ended: false });
-    } else if (NODE_TYPES.includes(event.type)) {
+    } else if (NODE_TYPES.includes(event.type) && !(event.type === 'REPLAY_DIVERGED' && event.operation_id === event.root_operation_id)) {
         const node = [...nodes.values()].find((n) => n.operation === event.operation_id || n.operation === event.parent_operation_id);
         assert.ok(node, `${event.type} at ${event.seq} comes before its NODE_STARTED`);
         assert.equal(payload.node, node.name, `${event.type} names its node`);
