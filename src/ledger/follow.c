@@ -499,9 +499,12 @@ static bool pump(struct follower *f)
             else
                 sent = push_ring(f, (unsigned)at);
         } else if (f->cursor >= stream->committed) {
-            if (!f->wrap || f->flags & F_GREETED)
+            if (store_failed(stream->ledger->config.store))
+                say_farewell(f, FOLLOW_STORAGE); /* nothing will come any more */
+            else if (!f->wrap || f->flags & F_GREETED)
                 return true; /* at the head */
-            f->chunk = chunk_new(0);
+            else
+                f->chunk = chunk_new(0);
         } else if (!take_recent(f)) {
             catch_up_start(f);
             return true;
