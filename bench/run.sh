@@ -8,7 +8,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
-all_scenes=(append post create wait fanout latency tokens replay streams footprint)
+all_scenes=(append post create wait fanout latency tokens replay streams footprint scale)
 repeats=${BENCH_REPEATS:-3}
 perdure=${PERDURE_BIN:-$root/build/perdure}
 tools=${BENCH_TOOLS:-$root/build/bench}
@@ -26,7 +26,7 @@ done
 # ---- tools, folders, processes ----------------------------------------------------------------------------------------
 
 if [ -z "${BENCH_TOOLS:-}" ]; then
-    names=(append read sync sqlite_index floor follow http)
+    names=(append read scale sync sqlite_index floor follow http)
     ninja -C build "${names[@]/#/bench/bench-}" >build/compile-bench.log 2>&1 || { tail -n 30 build/compile-bench.log >&2; die "the tools do not build"; }
 fi
 ulimit -n 20000 2>/dev/null || ulimit -n "$(ulimit -Hn)"
@@ -639,6 +639,118 @@ streams_scene() {
     [ "$messages" = 0 ] || row streams "1,000,000 messages read (reference : ours)" s "$(median theirs_read)" "$(median ours_read)" ">=10"
     row streams "SSE tail, 1,000 readers, p50 (reference : ours)" us "$(median theirs_tail_p50)" "$(median ours_tail_p50)" ">=10"
     row streams "SSE tail, 1,000 readers, p99 (reference : ours)" us "$(median theirs_tail_p99)" "$(median ours_tail_p99)" -
+}
+
+# ---- scale: a million finished runs --------------------------------------------------------------------------------------
+
+scale_runs=${BENCH_SCALE_RUNS:-1000000}
+
+# Milliseconds until the answer is here, the median of five; the first one of each kind pays for what is not cached yet.
+get_ms() { # name path
+    local took all=()
+    for _ in 1 2 3 4 5; do
+        took=$(curl -sf -o "$work/answer" -w '%{time_total}' "${curl_auth[@]}" "http://127.0.0.1:$port$2") || die "GET $2 failed"
+        all+=("$(calc "$took * 1000")")
+    done
+    keep "$1" "$(printf '%s\n' "${all[@]}" | sort -g | sed -n 3p)"
+    say "        first ${all[0]}"
+}
+post() { # path body: prints the answer
+    curl -sf --max-time 120 "${curl_auth[@]}" -H 'Content-Type: application/json' -d "$2" "http://127.0.0.1:$port$1" || die "POST $1 failed"
+}
+look() { curl -sf "${curl_auth[@]}" "http://127.0.0.1:$port$1" || die "GET $1 failed"; }
+text_member() { grep -oE "\"$1\": *\"[^\"]*" | sed 's/.*"//'; } # name: its values in what is read
+ms_of() { date -d "$1" +%s%3N; }
+
+# Waits for the end of a run; then its answer is in $work/run.
+await() { # run-id
+    local tries=6000
+    until look "/v1/api/runs/$1" >"$work/run" && grep -qE '"status": *"(completed|failed|cancelled)"' "$work/run"; do
+        tries=$((tries - 1))
+        [ $tries -gt 0 ] || die "run $1 does not end"
+        sleep 0.01
+    done
+    grep -qE '"status": *"completed"' "$work/run" || die "run $1 did not complete"
+}
+
+# From the cancelling of the run that holds the thread to the end of the last of the 64 behind it, for each: by their rows, whose times
+# are in milliseconds, and by our clock, which counts the two requests in.
+promote() { # echo-agent emit-agent
+    local first last thread began
+    post /v1/api/runs "{\"agent_id\":\"$2\",\"input\":{\"count\":1000,\"ms\":1000}}" >"$work/first"
+    first=$(text_member run_id <"$work/first")
+    thread=$(text_member thread_id <"$work/first")
+    for _ in $(seq 64); do
+        last=$(post /v1/api/runs "{\"agent_id\":\"$1\",\"input\":{},\"thread\":{\"thread_id\":\"$thread\"}}" | text_member run_id)
+    done
+    [ "$(look "/v1/api/runs?status=pending&thread_id=$thread&limit=500" | text_member status | grep -c pending)" = 64 ] || die "not all of them wait"
+    get_ms waiting_ms "/v1/api/runs?status=pending&thread_id=$thread&limit=500"
+    began=$EPOCHREALTIME
+    post "/v1/api/runs/$first/cancel" '{}' >/dev/null
+    await "$last"
+    keep promote_seen_ms "$(calc "($EPOCHREALTIME - $began) * 1000 / 64")"
+    began=$(look "/v1/api/runs/$first" | text_member completed_at)
+    keep promote_ms "$(calc "($(ms_of "$(text_member completed_at <"$work/run")") - $(ms_of "$began")) / 64")"
+}
+
+# By our clock, from the request to the first look that shows the end.
+replay_strictly() { # agent
+    local run checkpoint began
+    run=$(post /v1/api/runs/wait "{\"agent_id\":\"$1\",\"input\":{\"count\":10000}}" | text_member run_id | head -n 1)
+    checkpoint=$(look "/v1/api/runs/$run/checkpoints/index" | text_member checkpoint_id | head -n 1)
+    began=$EPOCHREALTIME
+    await "$(post "/v1/api/runs/$run/checkpoints/$checkpoint/replay" '{"mode":"strict"}' | text_member run_id)"
+    keep strict_s "$(calc "$EPOCHREALTIME - $began")"
+    [ "$(grep -oE '"latest_seq": *[0-9]+' "$work/run" | grep -oE '[0-9]+$')" -gt 10000 ] || die "the replay has too few events"
+}
+
+scale_scene() {
+    local keep_data=$work/scale line echo_id emit_id late_id thread_id agent_id name offset what
+    local curl_auth=(-H 'Authorization: Bearer dev')
+    local -A filters=([none]='' [status]='&status=completed')
+    serve
+    local echoes='{"node":"n","capability_ref":"core.echo","capability_version":"1","execution_binding":"builtin","config":{},"next":'
+    for name in b c; do agent "$name" "${echoes}null}" >/dev/null; done
+    # A checkpoint before the events, for the replay to begin at.
+    late_id=$(agent late "$echoes\"e\"},{\"node\":\"e\",\"capability_ref\":\"core.emit\",\"capability_version\":\"1\",
+        \"execution_binding\":\"builtin\",\"config\":{\"count\":{\"\$from\":\"/input/count\"},\"interval_ms\":0},\"next\":null}")
+    echo_id=$(echo_agent)
+    emit_id=$(emit_agent)
+    unserve
+    line=$(tool scale "$keep_data" fill "$scale_runs")
+    say "    $line, $(du -sm "$keep_data" | cut -f 1) MB"
+    thread_id=$(value thread "$line") agent_id=$(value agent "$line")
+    filters[thread]="&thread_id=$thread_id" filters[agent]="&agent_id=$agent_id"
+    tool scale "$keep_data" plans >&2
+    keep open_ms "$(start_ms "$keep_data")"
+    serve
+    for _ in $(seq "$repeats"); do
+        get_ms summary_ms /v1/api/runs/observability/summary
+        get_ms summary_agent_ms "/v1/api/runs/observability/summary?agent_id=$agent_id"
+        get_ms capabilities_ms /v1/api/runs/observability/capabilities
+        for name in none status thread agent; do
+            for offset in 0 100000; do get_ms "list_${name}_$offset" "/v1/api/runs?limit=50&offset=$offset${filters[$name]}"; done
+        done
+        replay_strictly "$late_id"
+        promote "$echo_id" "$emit_id"
+    done
+    keep scale_mb "$(resident_mb "$server")"
+    unserve
+    rm -rf "$keep_data"
+    what="of $scale_runs runs"
+    row scale "start over a folder $what" ms "$(median open_ms)" - -
+    row scale "summary $what" ms "$(median summary_ms)" - "<=1000"
+    row scale "summary of one agent in five" ms "$(median summary_agent_ms)" - "<=1000"
+    row scale "capabilities $what" ms "$(median capabilities_ms)" - "<=1000"
+    for name in none status thread agent; do
+        row scale "list, filter $name: the first 50" ms "$(median "list_${name}_0")" - "<=1000"
+        row scale "list, filter $name: 50 behind 100,000" ms "$(median "list_${name}_100000")" - "<=1000"
+    done
+    row scale "list of 64 waiting runs of a thread" ms "$(median waiting_ms)" - -
+    row scale "strict replay of a run with 10,000 events" s "$(median strict_s)" - -
+    row scale "64 runs wait for a thread: each until the last has ended" ms "$(median promote_seen_ms)" - -
+    row scale "the same by the times of the rows" ms "$(median promote_ms)" - -
+    row scale "memory behind it" MB "$(median scale_mb)" - -
 }
 
 # ---- all of it --------------------------------------------------------------------------------------------------------
