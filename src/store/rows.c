@@ -110,8 +110,8 @@ static const char *const version_indexes[] = {
 };
 static const char *const run_indexes[] = {
     "CREATE INDEX IF NOT EXISTS run_by_status ON run (status, workspace, id)",
-    "CREATE INDEX IF NOT EXISTS run_by_thread ON run (thread, id)",
-    "CREATE INDEX IF NOT EXISTS run_by_agent ON run (agent, id)",
+    "CREATE INDEX IF NOT EXISTS run_by_thread ON run (thread, workspace, id)",
+    "CREATE INDEX IF NOT EXISTS run_by_agent ON run (agent, workspace, id)",
     "CREATE INDEX IF NOT EXISTS run_by_replayed ON run (replayed_from) WHERE replayed_from IS NOT NULL",
     NULL,
 };
