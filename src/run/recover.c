@@ -465,9 +465,9 @@ static void load_ops(struct run *run, struct jv list)
         op->node_exec = jv_bool(jv_get(it.value, "exec"), false);
         op->counted = true; /* with the commit of the snapshot */
         op->try_no = (uint32_t)get_u64(it.value, "try");
-        op->ref = jv_string(jv_get(it.value, "ref"), &run->host_arena);
-        op->version = jv_string(jv_get(it.value, "version"), &run->host_arena);
-        op->binding = jv_string(jv_get(it.value, "binding"), &run->host_arena);
+        op->ref = get_text(run, it.value, "ref");
+        op->version = get_text(run, it.value, "version");
+        op->binding = get_text(run, it.value, "binding");
     }
 }
 
