@@ -118,6 +118,8 @@ struct thread *thread_make(struct engine *engine, struct uuid tenant, struct uui
 
 void thread_dirty(struct thread *thread)
 {
+    /* Here and not when the row is written: an answer made in this turn shows the time that the row will have. */
+    thread->row.updated_ms = engine_now_ms(thread->engine);
     if (thread->dirty)
         return;
     thread->dirty = true;
@@ -140,7 +142,6 @@ void thread_rows_seal(struct engine *engine)
         struct thread *thread = engine->dirty_threads;
         engine->dirty_threads = thread->dirty_next;
         thread->dirty = false;
-        thread->row.updated_ms = engine_now_ms(engine);
         thread->row.pending = (int64_t)thread->pending_count;
         if (thread->deleted)
             batch_delete(engine_batch(engine), TABLE_thread, &thread->row);
@@ -258,7 +259,6 @@ enum err thread_set_metadata(struct engine *engine, struct uuid workspace, struc
     thread->row.metadata = kept;
     own_texts(thread);
     arena_done(&old);
-    thread->row.updated_ms = engine_now_ms(engine);
     thread_dirty(thread);
     view(engine, thread, ret_row);
     thread_unref(thread);
