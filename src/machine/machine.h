@@ -14,7 +14,7 @@
 #include "base/mem.h"
 
 /* ---- paths: which effect, deterministic, never a UUID. "read.1/m0", "fan.1/2/m0/t1" ---- */
-enum { OP_PATH_MAX = 7 };
+enum { OP_PATH_MAX = 11 };
 enum op_part { OP_NODE, OP_ITEM, OP_MODEL, OP_TOOL, OP_WAIT, OP_TIMER, OP_CHILD };
 struct op_path {
     uint8_t  n;              /* parts in use; 0: the run itself */
@@ -50,7 +50,8 @@ struct input {
     enum err        err;        /* ERR_OK or the class of failure */
     struct span     value;      /* JSON text. START: {"input":…?, "values":{…}} (no "input" member when none was sent).
                                    MODEL ok: {"text","usage"?,"finish_reason"?,"tool_calls"?,…}; failed: the error object.
-                                   TOOL: result or error object. ANSWER: the answer. TIMER: null.
+                                   TOOL: the tool's output (any JSON), or the error object. err BUDGET (MODEL, TOOL): the call
+                                   was not made; value {"cap","limit","used"}. ANSWER: the answer. TIMER: null.
                                    CHILD: {"status","output"?,"error"?} */
 };
 
@@ -60,6 +61,9 @@ enum effect_kind {
 };
 enum node_event { NODE_START, NODE_FINISH, NODE_FAIL, NODE_CANCEL, NODE_WAIT };
 enum wait_kind { WAIT_PROMPT, WAIT_ASK, WAIT_TOOLS, WAIT_APPROVAL, WAIT_RECEIPT, WAIT_BUDGET };
+/* Who answers a tool call: the host's registry, a follower of the run, or the host itself in the commit of the intent's
+ * successor (kv_*, tasks_write, memory_write, tools.list). */
+enum tool_by { TOOL_BY_SERVER, TOOL_BY_CLIENT, TOOL_BY_LOCAL };
 enum checkpoint_kind { CHECKPOINT_START, CHECKPOINT_NODE, CHECKPOINT_HUMAN, CHECKPOINT_FINAL };
 
 struct effect {
@@ -76,22 +80,35 @@ struct effect {
             struct span     output;  /* FINISH: JSON */
             struct span     error;   /* FAIL: error object of AR 3.2 without node members. CANCEL, WAIT: JSON reason */
             bool            will_retry;
+            struct span     pending; /* WAIT: JSON array of the client tool calls it waits for, or empty */
         } node_;
         struct {
             struct span provider;  /* name in the configuration: "scripted", "openai" …; "core.emit" is built in */
             struct span model;
-            struct span request;   /* JSON object, provider-neutral: {"messages":[{role,content}],"max_tokens"?,
-                                      "temperature"?,"script"?}; core.emit: {"count","interval_ms"} */
+            struct span request;   /* JSON object, provider-neutral (model/model.h says its members);
+                                      core.emit: {"count","interval_ms"} */
+            struct span retry;     /* JSON retry policy (model/retry.h), or empty: the host's default. The machine sees the
+                                      last try only */
+            struct span labels;    /* JSON object kept with the intent for other dialects ({"agent_id","role","input"} of a
+                                      team's turn), or empty */
             bool        stream;
             bool        on_node;   /* deltas carry the node's operation, not the call's (core.emit) */
         } model;
         struct {
-            struct span call_name, tool, arguments, by;
+            struct span  call_name; /* the model's id of the call; the host makes it unique in the run. May be empty */
+            struct span  tool;      /* name of the tool in the configuration; "tools.list" (by local): the contracts of
+                                       the tools named in arguments {"tools":[…]}, recorded, so that a replay sees the same */
+            struct span  arguments; /* JSON */
+            struct span  context;   /* JSON object for the tool, or empty: {"agent_id","role","turn",…} of a team */
+            enum tool_by by;
+            bool         repeat_safe; /* from its contract: may be sent again with the same key after a crash */
         } tool;
         struct {
             enum wait_kind kind;
             struct span    prompt;     /* text, not JSON */
             struct span    schema;     /* JSON or empty */
+            struct span    call_name;  /* ask, approval: the tool call it belongs to; else empty */
+            struct span    details;    /* ask, approval: JSON {"question","options"?,"allow_freeform"?} or {"tool","arguments"} */
             uint64_t       expires_us; /* elapsed time at which it expires; 0: never. Answered by IN_ANSWER err EXPIRED */
         } wait;
         struct {
@@ -147,8 +164,19 @@ static inline struct effect *effect_add(struct effects *out, enum effect_kind ki
 
 /* ---- plans: compiled once, named by the hash of their canonical JSON, shared by all runs ---- */
 struct machine_ops;
+
+/* What a run may cost at most (0: no cap). The host reserves before a call and settles after it. */
+enum budget_breach { BUDGET_FAIL, BUDGET_STOP, BUDGET_ASK }; /* STOP: the machine gets ERR_BUDGET and ends with what is there */
+struct plan_budget {
+    int64_t            usd; /* in 10^-12 USD */
+    uint64_t           tokens, model_calls, tool_calls, seconds;
+    enum budget_breach on_breach;
+};
+
 struct plan {
     const struct machine_ops *ops;
+    const struct machine_ops *const *kinds; /* NULL-terminated; what a node may hold (nest.h); set before compile and open */
+    struct plan_budget budget;
     struct sha256_text { char hex[64]; } hash;
     struct span  json;        /* canonical JSON */
     uint64_t     run_timeout_us;   /* 0: none */

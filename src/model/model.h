@@ -9,6 +9,23 @@
 #include "net/http_client.h"
 #include "net/loop.h"
 
+/* ---- the provider-neutral request and answer: what machines write and read, what every provider translates once ----
+ *
+ * request  {"messages": [message…], "tools"?: [{"name", "description"?, "parameters": {schema}}…],
+ *           "tool_choice"?: "auto" | "required" | "none" | {"name"}, "parallel_tool_calls"?: bool,
+ *           "output_format"?: {"type": "json_schema", "name", "schema", "strict"?, "description"?},
+ *           "max_tokens"?, "temperature"?, "stop"?: [text…], "reasoning_effort"?: "low" | "medium" | "high",
+ *           "metadata"?: {…} (recorded, not sent), "script"? (scripted provider only)}
+ * message  {"role": "system" | "user" | "assistant" | "tool", "content": text | [part…],
+ *           "tool_calls"?: [call…] (assistant), "tool_call_id"? and "is_error"? (tool),
+ *           "provider_state"?: JSON (assistant; from an answer, given back as it came: signed reasoning)}
+ * part     {"type": "text", "text"} | {"type": "file", "file": {"data_base64", "mime_type", "filename"?}}
+ * call     {"id", "name", "arguments": text (JSON as the model wrote it)}
+ * answer   {"text", "finish_reason": "stop" | "length" | "tool_calls" | "content_filter" | "error" | "other",
+ *           "usage"?: {"input_tokens", "output_tokens", "total_tokens" (totals: input includes the cache, output the reasoning),
+ *                      "buckets": {"input", "cache_read", "cache_write", "output", "reasoning"} (disjoint)},
+ *           "model"?, "response_id"?, "tool_calls"?: [call…], "reasoning"?: text, "provider_state"?: JSON} */
+
 struct models; /* the configured providers and their price table */
 struct model_call;
 
