@@ -136,6 +136,21 @@ void arena_done(struct arena *arena)
     *arena = (struct arena){ 0 };
 }
 
+void arena_adopt(struct arena *arena, struct arena *from)
+{
+    if (!arena->head) {
+        *arena = *from;
+    } else if (from->head) {
+        struct arena_block *last = from->head;
+        while (last->next)
+            last = last->next;
+        last->next = arena->head->next; /* the head goes on being filled */
+        arena->head->next = from->head;
+        arena->total += from->total;
+    }
+    *from = (struct arena){ 0 };
+}
+
 void arena_reset(struct arena *arena)
 {
     struct arena_block *keep = NULL;

@@ -26,6 +26,8 @@ struct arena {
 /* A zeroed struct arena is a valid empty one. */
 void  arena_done(struct arena *arena);  /* frees all; leaves an empty arena */
 void  arena_reset(struct arena *arena); /* like done, but keeps one block for reuse */
+/* All that `from` holds lives as long as `arena` now; `from` is empty. */
+void  arena_adopt(struct arena *arena, struct arena *from);
 void *arena_alloc(struct arena *arena, size_t size); /* zeroed, 16-byte aligned, never NULL */
 struct span arena_copy(struct arena *arena, struct span s); /* with a NUL behind it, not counted */
 struct span arena_printf(struct arena *arena, const char *format, ...) PRINTF(2, 3);

@@ -6,7 +6,9 @@
  * not the run, and it never asks for FX_NODE or FX_CHECKPOINT. The parent keeps it as a member of its own state, hands it the
  * inputs below its path, and puts its path and its node in front of what the inner one asks for.
  *
- * An inner machine gets IN_START with {"input":…?,"values":{…}} first. It shares the parent's arenas. */
+ * An inner machine gets IN_START with {"input":…?,"values":{…}} first. Another IN_START, maybe after a load, is a new attempt:
+ * nothing it had asked for is in flight any more, its paths stand below another prefix, and it goes on at its last complete
+ * step, also when it had failed. It shares the parent's arenas. */
 #pragma once
 #include "machine/machine.h"
 

@@ -130,16 +130,6 @@ void plan_free(struct plan *plan)
     free(plan);
 }
 
-/* A definition names its machine by its members: {"nodes"} is a graph, {"team"}, {"agent"} … (model.md "One graph"). */
-static const struct machine_ops *machine_for(const struct engine *engine, struct jv definition)
-{
-    const struct machine_ops *first = engine->config.machines[0];
-    for (const struct machine_ops *const *m = engine->config.machines; *m; m++)
-        if (jv_kind(jv_get(definition, (*m)->kind)) == JSON_OBJECT)
-            return *m;
-    return first;
-}
-
 static const struct machine_ops *machine_named(const struct engine *engine, struct span kind)
 {
     for (const struct machine_ops *const *m = engine->config.machines; *m; m++)
@@ -159,7 +149,8 @@ static enum err only_unsupported(const struct issues *issues)
 enum err catalog_compile(struct engine *engine, struct jv definition, struct sha256 *ret_hash, struct issues *issues)
 {
     struct plan *plan = mem_alloc(sizeof *plan);
-    plan->ops = machine_for(engine, definition);
+    plan->ops = engine->config.machines[0]; /* the graph: it holds the other kinds in its nodes */
+    plan->kinds = engine->config.machines;
     enum err e = plan->ops->compile(definition, plan, issues);
     if (e) {
         plan_free(plan);
@@ -188,6 +179,7 @@ struct plan *plan_load(const struct engine *engine, struct reader *reader, struc
         return NULL;
     struct plan *plan = mem_alloc(sizeof *plan);
     plan->ops = ops;
+    plan->kinds = engine->config.machines;
     plan->json = arena_copy(&plan->arena, row.json);
     if (!ops->open(plan))
         return plan;

@@ -19,7 +19,7 @@ struct engine_config {
     struct loop                     *loop;
     struct store                    *store;
     struct models                   *models;
-    const struct machine_ops *const *machines; /* NULL-terminated; the kinds of plans */
+    const struct machine_ops *const *machines; /* NULL-terminated; the graph first, then what its nodes may hold */
     struct ledger_config             ledger;   /* store and env are filled in here */
     uint32_t                         thread_queue_max;  /* pending runs per thread [64] */
     uint32_t                         snapshot_records;  /* folded records behind the last snapshot [256] */

@@ -5,7 +5,9 @@
  * Everything is looked at even when something is wrong already, so that an author gets all issues at once. Pointers
  * are relative to the definition. Members that nobody knows are ignored at the top (a definition may carry notes for
  * other tools) and refused in nodes, policies and configs, where they are mostly misspelt. */
+#include "workflow/budget.h"
 #include "workflow/capability.h"
+#include "workflow/nested.h"
 #include <stdlib.h>
 
 enum { DEPTH_MAX = 64 };
@@ -21,6 +23,7 @@ struct def_node {
     const struct capability *capability;
     struct span binding;
     struct jv config;
+    struct span machine; /* canonical plan of the machine in it, or empty */
     int64_t max_tries, backoff_ms;
     uint32_t out, out_count; /* once the edges are sorted */
     bool reached;
@@ -28,6 +31,7 @@ struct def_node {
 };
 
 struct compile {
+    const struct plan *plan;
     struct arena *arena; /* of the compile only */
     struct issues *issues;
     struct buf at;
@@ -38,6 +42,7 @@ struct compile {
     struct def_edge *edges;
     uint32_t edge_count, edge_cap;
     uint32_t entry; /* or NO_INDEX */
+    struct budget_text budget;
     int64_t max_attempts, max_steps, run_timeout_ms, human_timeout_ms;
 };
 
@@ -188,7 +193,7 @@ static void read_capability(struct compile *c, struct def_node *node)
 
 static void read_binding(struct compile *c, struct def_node *node)
 {
-    static const char *const bindings[] = { "builtin", "http", "model", "human", "agent", "worker", NULL };
+    static const char *const bindings[] = { "builtin", "http", "model", "human", "agent", "loop", "team", "worker", NULL };
     struct span binding = read_text(c, node->v, "execution_binding");
     const char *const *b = bindings;
     size_t before = enter(c, "execution_binding");
@@ -197,12 +202,48 @@ static void read_binding(struct compile *c, struct def_node *node)
         b++;
     node->binding = binding;
     if (binding.n && !*b)
-        ISSUE(c, "enum", "must be builtin, model, human or agent");
+        ISSUE(c, "enum", "must be builtin, model, human, agent, loop or team");
     else if (span_is(binding, "http") || span_is(binding, "worker"))
         ISSUE(c, "unsupported_binding", "this server does not execute nodes bound to %s", *b);
     else if (binding.n && node->capability && !span_is(binding, node->capability->binding))
         ISSUE(c, "binding_mismatch", "%s is bound to %s", node->capability->name, node->capability->binding);
     leave(c, before);
+}
+
+/* The members of `object` called `name`, or all others. */
+static struct jv pick(struct compile *c, struct jv object, const char *name, bool others)
+{
+    CLEANUP(buf_done) struct buf text = { 0 };
+    struct jw w = jw_on(&text);
+
+    jw_obj(&w);
+    for (struct jv_iter it = jv_iter(object); jv_step(&it);) {
+        if (jv_str_eq(it.name, name) == others)
+            continue;
+        jw_key_span(&w, jv_string(it.name, c->arena));
+        jw_raw(&w, jv_raw(it.value));
+    }
+    jw_end(&w);
+    return json_read(arena_copy(c->arena, buf_view(&text)), c->arena);
+}
+
+static void compile_machine(struct compile *c, struct def_node *node, struct jv definition)
+{
+    CLEANUP(buf_done) struct buf json = { 0 };
+    if (!nested_compile(c->plan, node->capability->nests, definition, &c->at, c->issues, &json))
+        node->machine = arena_copy(c->arena, buf_view(&json));
+}
+
+/* The config is the machine's definition, and beside it the input that the machine gets. */
+static void read_machine(struct compile *c, struct def_node *node)
+{
+    if (!jv_is(node->config, JSON_OBJECT)) {
+        ISSUE(c, "type", "must be an object");
+        node->config = (struct jv){ 0 };
+        return;
+    }
+    compile_machine(c, node, pick(c, node->config, "input", true));
+    node->config = pick(c, node->config, "input", false);
 }
 
 static void read_config(struct compile *c, struct def_node *node)
@@ -211,7 +252,9 @@ static void read_config(struct compile *c, struct def_node *node)
     size_t before = enter(c, "config");
 
     node->config = is_absent(config) ? (struct jv){ 0 } : config;
-    if (node->capability)
+    if (node->capability && node->capability->nests)
+        read_machine(c, node);
+    else if (node->capability)
         capability_check(node->capability, node->config, false, &c->at, c->issues);
     else if (!is_absent(config) && !jv_is(config, JSON_OBJECT))
         ISSUE(c, "type", "must be an object");
@@ -632,6 +675,10 @@ static void write_node(const struct def_node *node, struct jw *w)
         jw_key(w, "config");
         jw_raw(w, jv_raw(node->config));
     }
+    if (node->machine.n) {
+        jw_key(w, "machine");
+        jw_raw(w, node->machine);
+    }
     write_number(w, "max_tries", node->max_tries, 1);
     write_number(w, "backoff_ms", node->max_tries > 1 ? node->backoff_ms : 0, 0);
     jw_end(w);
@@ -665,6 +712,7 @@ static void write_limits(const struct compile *c, struct jw *w)
     jw_i64(w, c->max_steps);
     write_number(w, "run_timeout_ms", c->run_timeout_ms, 0);
     write_number(w, "human_timeout_ms", c->human_timeout_ms, 0);
+    budget_write(&c->budget, w);
     jw_end(w);
 }
 
@@ -709,6 +757,52 @@ static bool deeper_than(struct jv v, unsigned depth)
     return false;
 }
 
+/* ---- one machine and nothing around it ---- */
+
+static const struct single {
+    const char *member, *capability;
+} singles[] = { { "agent", "agent.loop" }, { "team", "team.run" } };
+
+/* {"format": 1, "agent": {…}}: a graph of one node of that name, whose input is the run's. */
+static void make_single(struct compile *c, const struct single *single, struct jv definition)
+{
+    struct def_node *node = c->nodes = ARENA_NEW(c->arena, struct def_node);
+    size_t before = enter(c, single->member);
+
+    node->name = span_of(single->member);
+    node->capability = capability_find(span_of(single->capability), SPAN("1"));
+    node->binding = span_of(node->capability->binding);
+    node->config = json_read(SPAN("{\"input\":{\"$from\":\"/input\",\"default\":null}}"), c->arena);
+    node->max_tries = 1;
+    if (jv_is(definition, JSON_OBJECT))
+        compile_machine(c, node, definition);
+    else
+        ISSUE(c, "type", "must be an object");
+    leave(c, before);
+    c->by_name = ARENA_NEW(c->arena, uint32_t);
+    c->node_count = c->name_count = 1;
+    c->entry = 0;
+}
+
+static bool read_single(struct compile *c, struct jv definition)
+{
+    const struct single *first = NULL;
+
+    for (size_t i = 0; i < ARRAY_LEN(singles); i++) {
+        if (is_absent(jv_get(definition, singles[i].member)))
+            continue;
+        if (first || !is_absent(jv_get(definition, "nodes"))) {
+            size_t before = enter(c, singles[i].member);
+            ISSUE(c, "exclusive", "a definition has nodes, an agent or a team");
+            leave(c, before);
+        }
+        first = first ? first : &singles[i];
+    }
+    if (first)
+        make_single(c, first, jv_get(definition, first->member));
+    return first;
+}
+
 static void read_definition(struct compile *c, struct jv definition)
 {
     size_t before = enter(c, "format");
@@ -717,6 +811,9 @@ static void read_definition(struct compile *c, struct jv definition)
     leave(c, before);
     read_int(c, definition, "format", 1, 1, 1);
     read_policy(c, definition);
+    budget_read(jv_get(definition, "budget"), c->arena, &c->at, c->issues, &c->budget);
+    if (read_single(c, definition))
+        return;
     read_nodes(c, definition);
     sort_names(c);
     read_entry(c, definition);
@@ -757,7 +854,7 @@ static enum err compile_checked(struct compile *c, struct jv definition, struct 
 enum err bundle_compile(struct jv definition, struct plan *plan, struct issues *issues)
 {
     CLEANUP(arena_done) struct arena scratch = { 0 };
-    struct compile c = { .arena = &scratch, .issues = issues, .entry = NO_INDEX };
+    struct compile c = { .plan = plan, .arena = &scratch, .issues = issues, .entry = NO_INDEX };
     enum err err = compile_checked(&c, definition, plan);
     buf_done(&c.at);
     free(c.edges);

@@ -3,6 +3,7 @@
  * outputs. */
 #include "workflow/capability.h"
 #include "base/json_schema.h"
+#include "workflow/nested.h"
 
 /* ---- checking configs ---- */
 
@@ -215,24 +216,26 @@ static const char *category_of(enum err err)
     }
 }
 
-/* The error object that came with a failed call; what it does not say follows from the class. */
-static enum verdict failed_as_told(struct work *work)
+struct fault fault_told(enum err err, struct span error_text, const char *source, struct arena *arena)
 {
-    struct arena *arena = work->out->arena;
-    const struct err_info *info = err_info(work->in->err);
-    struct jv error = json_read(work->in->value, arena), code = jv_get(error, "provider_code");
+    const struct err_info *info = err_info(err);
+    struct jv error = json_read(error_text, arena), code = jv_get(error, "provider_code");
     struct jv category = jv_get(error, "category");
 
-    work->fault = (struct fault){
+    return (struct fault){
         .code = copy_or(jv_get(error, "code"), info->ar_code, arena),
-        .category = span_of(is_category(category) ? "" : category_of(work->in->err)),
+        .category = is_category(category) ? jv_string(category, arena) : span_of(category_of(err)),
         .message = copy_or(jv_get(error, "message"), info->title, arena),
-        .source = copy_or(jv_get(error, "source"), "model", arena),
+        .source = copy_or(jv_get(error, "source"), source, arena),
         .provider_code = jv_is(code, JSON_NONE) || jv_is(code, JSON_NULL) ? SPAN_NONE : minified(code, arena),
         .retryable = jv_bool(jv_get(error, "retryable"), info->retryable),
     };
-    if (is_category(category))
-        work->fault.category = jv_string(category, arena);
+}
+
+/* The error object that came with a failed call; what it does not say follows from the class. */
+static enum verdict failed_as_told(struct work *work)
+{
+    work->fault = fault_told(work->in->err, work->in->value, "model", work->out->arena);
     return VERDICT_FAILED;
 }
 
@@ -437,6 +440,7 @@ static enum verdict human_start(struct work *work)
     uint64_t timeout_us = work->plan->human_timeout_us;
 
     work->human = true;
+    work->human_at = work->out->count;
     struct effect *fx = work_effect(work, FX_WAIT, op_sub(work->op, OP_PART(OP_WAIT, 0)));
     fx->wait.kind = WAIT_PROMPT;
     fx->wait.prompt = text_of(jv_get(work->config, "prompt"), arena);
@@ -804,19 +808,25 @@ static const struct field chat_fields[] = {
     { .name = NULL },
 };
 
+/* ---- agent.loop, team.run: see nested.c; the definition was compiled by the machine itself ---- */
+
+static const struct field nested_fields[] = { { .name = "input", .type = FIELD_ANY }, { .name = NULL } };
+
 /* ---- the table ---- */
 
 static const struct capability capabilities[] = {
-    { "core.echo", "1", "builtin", echo_fields, NULL, echo_start, NULL },
-    { "core.emit", "1", "builtin", emit_fields, NULL, emit_start, emit_answer },
-    { "core.fail", "1", "builtin", fail_fields, fail_check, fail_start, NULL },
-    { "core.handoff", "1", "agent", handoff_fields, NULL, handoff_start, handoff_answer },
-    { "core.human", "1", "human", human_fields, human_check, human_start, human_answer },
-    { "core.set", "1", "builtin", set_fields, NULL, set_start, NULL },
-    { "core.sleep", "1", "builtin", sleep_fields, NULL, sleep_start, sleep_answer },
-    { "core.switch", "1", "builtin", switch_fields, switch_check, switch_start, NULL },
-    { "core.value", "1", "builtin", value_fields, NULL, value_start, NULL },
-    { "model.chat", "1", "model", chat_fields, chat_check, chat_start, chat_answer },
+    { "agent.loop", "1", "loop", nested_fields, NULL, nested_start, nested_answer, "agent" },
+    { "core.echo", "1", "builtin", echo_fields, NULL, echo_start, NULL, NULL },
+    { "core.emit", "1", "builtin", emit_fields, NULL, emit_start, emit_answer, NULL },
+    { "core.fail", "1", "builtin", fail_fields, fail_check, fail_start, NULL, NULL },
+    { "core.handoff", "1", "agent", handoff_fields, NULL, handoff_start, handoff_answer, NULL },
+    { "core.human", "1", "human", human_fields, human_check, human_start, human_answer, NULL },
+    { "core.set", "1", "builtin", set_fields, NULL, set_start, NULL, NULL },
+    { "core.sleep", "1", "builtin", sleep_fields, NULL, sleep_start, sleep_answer, NULL },
+    { "core.switch", "1", "builtin", switch_fields, switch_check, switch_start, NULL, NULL },
+    { "core.value", "1", "builtin", value_fields, NULL, value_start, NULL, NULL },
+    { "model.chat", "1", "model", chat_fields, chat_check, chat_start, chat_answer, NULL },
+    { "team.run", "1", "team", nested_fields, NULL, nested_start, nested_answer, "team" },
 };
 
 const struct capability *capability_find(struct span name, struct span version)

@@ -18,7 +18,11 @@ struct fault {
 enum verdict { VERDICT_DONE, VERDICT_PENDING, VERDICT_FAILED };
 
 /* What a node waits for. The order is part of nothing: snapshots hold the names. */
-enum phase { PHASE_IDLE, PHASE_MODEL, PHASE_TIMER, PHASE_ANSWER, PHASE_CHILD, PHASE_BACKOFF, PHASE_COUNT };
+enum phase {
+    PHASE_IDLE, PHASE_MODEL, PHASE_TIMER, PHASE_ANSWER, PHASE_CHILD, PHASE_BACKOFF,
+    PHASE_INNER, /* a machine inside the node is at work: every answer below the node's path is its */
+    PHASE_COUNT
+};
 
 struct work {
     const struct plan *plan;
@@ -32,7 +36,11 @@ struct work {
     struct span values; /* the thread's. May be replaced: valid until the next step */
     struct span memo;   /* JSON to remember until the answer. May be replaced */
     uint32_t fails;     /* core.fail: how often it has failed in this run. May be changed */
-    bool human;         /* set: add a checkpoint of kind human before the effects of this work */
+    struct machine **inner; /* the machine in the node: NULL inside until it begins and when it has finished */
+    struct arena *arena;    /* as long as the machine: for the inner one */
+    bool top;           /* a top-level node: fan-out items are not */
+    bool human;         /* set: add a checkpoint of kind human in front of effect `human_at` of the step */
+    size_t human_at;
 
     /* results */
     enum phase phase;   /* VERDICT_PENDING: what for */
@@ -49,6 +57,7 @@ struct capability {
     void (*check)(struct check *check, struct jv config); /* what the table of fields cannot say; may be NULL */
     enum verdict (*start)(struct work *work);
     enum verdict (*answer)(struct work *work); /* work->in is the answer; NULL when start never waits */
+    const char *nests; /* kind of the machine that a node of it holds, or NULL (nested.h) */
 };
 
 const struct capability *capability_find(struct span name, struct span version); /* NULL when there is none */
@@ -67,5 +76,7 @@ void capability_pointers(const struct capability *capability, struct jv config,
 void capability_targets(const struct capability *capability, struct jv config,
                         void (*fn)(void *ctx, size_t index, struct jv next), void *ctx);
 bool capability_is_switch(const struct capability *capability);
+/* The error object that came with a failure of this class; what it does not say follows from the class. */
+struct fault fault_told(enum err err, struct span error, const char *source, struct arena *arena);
 /* Writes the error object; `node` may be empty. */
 void fault_to_json(const struct fault *fault, struct span node, struct buf *out);

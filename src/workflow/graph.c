@@ -120,7 +120,10 @@ static struct op_path awaited_path(const struct machine *m, uint32_t node)
         [PHASE_ANSWER] = OP_PART(OP_WAIT, 0),   [PHASE_CHILD] = OP_PART(OP_CHILD, 0),
         [PHASE_BACKOFF] = OP_PART(OP_TIMER, 1),
     };
-    return op_sub(path_of(m, node), parts[m->nodes[node].phase]);
+    enum phase phase = m->nodes[node].phase;
+    /* Timers of small numbers may be the inner machine's. */
+    uint32_t last = OP_PART(OP_TIMER, 0x0fffffff);
+    return op_sub(path_of(m, node), phase == PHASE_BACKOFF && m->graph->nodes[node].inner ? last : parts[phase]);
 }
 
 /* ---- tokens ---- */
@@ -423,6 +426,7 @@ static bool fail_node(struct turn *t, uint32_t node, const struct fault *fault)
         fail_run(t, fault, node);
         return false;
     }
+    ns->inner = NULL; /* the next try begins anew; only a new attempt of the run goes on where the last one was */
     if (plan_node->backoff_us == 0)
         return true;
     ns->due_us = t->in->elapsed_us + backoff_us(plan_node, ns->try_no);
@@ -448,6 +452,9 @@ static struct work work_on(struct turn *t, uint32_t node)
         .values = slot_view(&m->values),
         .memo = slot_view(&m->nodes[node].memo),
         .fails = m->nodes[node].fails,
+        .inner = &m->nodes[node].inner,
+        .arena = m->arena,
+        .top = true,
     };
 }
 
@@ -505,9 +512,12 @@ static enum verdict start_resolved(struct turn *t, struct work *work)
     return work->node->capability->start(work);
 }
 
-/* Puts the checkpoint of a prompt in front of the effects that came behind `at`. */
-static void human_checkpoint(struct turn *t, uint32_t node, size_t at)
+/* Puts the checkpoint of a prompt where the work wants it: in front of the prompt. */
+static void human_checkpoint(struct turn *t, uint32_t node, const struct work *work)
 {
+    size_t at = work->human_at;
+    if (!work->human)
+        return;
     checkpoint(t, CHECKPOINT_HUMAN, node);
     struct effects *out = t->out;
     struct effect last = out->items[out->count - 1];
@@ -550,13 +560,11 @@ static bool execute(struct turn *t, uint32_t node, uint32_t try_no)
     fx->node_.execution_binding = plan_node->binding;
 
     struct work work = work_on(t, node);
-    size_t before = t->out->count;
     enum verdict verdict;
     work.config = plan_node->config;
     verdict = plan_node->has_refs ? start_resolved(t, &work) : plan_node->capability->start(&work);
     bool again = conclude(t, node, &work, verdict);
-    if (work.human)
-        human_checkpoint(t, node, before);
+    human_checkpoint(t, node, &work);
     return again;
 }
 
@@ -599,14 +607,19 @@ static uint32_t addressee(const struct machine *m, const struct input *in)
 {
     static const enum input_kind kinds[PHASE_COUNT] = {
         [PHASE_IDLE] = IN_KIND_COUNT, [PHASE_MODEL] = IN_MODEL, [PHASE_TIMER] = IN_TIMER,
-        [PHASE_ANSWER] = IN_ANSWER,   [PHASE_CHILD] = IN_CHILD, [PHASE_BACKOFF] = IN_TIMER,
+        [PHASE_ANSWER] = IN_ANSWER,   [PHASE_CHILD] = IN_CHILD, [PHASE_BACKOFF] = IN_TIMER, [PHASE_INNER] = IN_KIND_COUNT,
     };
     uint32_t node;
 
     if (in->op.n == 0 || in->op.v[0] >> 28 != OP_NODE)
         return NO_INDEX;
     node = (in->op.v[0] & 0x0fffffff) >> 8;
-    if (node >= m->graph->node_count || kinds[m->nodes[node].phase] != in->kind)
+    if (node >= m->graph->node_count)
+        return NO_INDEX;
+    struct op_path path = path_of(m, node);
+    if (m->nodes[node].phase == PHASE_INNER)
+        return in->op.n > path.n && op_path_under(&in->op, &path) ? node : NO_INDEX;
+    if (kinds[m->nodes[node].phase] != in->kind)
         return NO_INDEX;
     struct op_path awaited = awaited_path(m, node);
     return op_path_eq(&in->op, &awaited) ? node : NO_INDEX;
@@ -623,9 +636,22 @@ static void deliver(struct turn *t, uint32_t node)
     if (!again) {
         struct work work = work_on(t, node);
         again = conclude(t, node, &work, work.node->capability->answer(&work));
+        human_checkpoint(t, node, &work);
     }
     if (again)
         run_node(t, node, ns->try_no + 1);
+}
+
+/* A message is for the run: all machines that are at work in its nodes get it, in byte order of the names. */
+static void deliver_message(struct turn *t)
+{
+    struct machine *m = t->m;
+    uint32_t left = m->running;
+    for (uint32_t i = 0; left > 0 && m->life == LIFE_RUNNING && i < m->graph->node_count; i++) {
+        left -= m->nodes[i].phase != PHASE_IDLE;
+        if (m->nodes[i].phase == PHASE_INNER)
+            deliver(t, i);
+    }
 }
 
 static struct op_path pause_path(const struct machine *m)
@@ -687,6 +713,8 @@ static enum err graph_step(struct machine *m, const struct input *in, struct eff
         begin(&t);
     } else if (ends_pause(m, in)) {
         m->paused = false;
+    } else if (in->kind == IN_MESSAGE) {
+        deliver_message(&t);
     } else {
         uint32_t node = m->life == LIFE_RUNNING ? addressee(m, in) : NO_INDEX;
         if (node == NO_INDEX)

@@ -17,10 +17,14 @@
  *     e <= 255   OP_NODE_TRY(index, e)
  *     e >  255   OP_NODE_TRY(index, 0), OP_PART(OP_ITEM, e)
  * Below it: OP_MODEL 0 the call, OP_WAIT 0 the prompt, OP_TIMER 0 a sleep, OP_TIMER 1 the pause before the next try,
- * OP_CHILD 0 the child run. `try_no` in FX_NODE starts again at 1 for each repetition in a loop.
+ * OP_CHILD 0 the child run. Below a node that holds a machine are that machine's paths; its pause before the next try is
+ * the last OP_TIMER there is. `try_no` in FX_NODE starts again at 1 for each repetition in a loop.
  *
  * Numbers. `step` of FX_NODE is the number of starts before it in the run; `step` of a checkpoint is the number of
  * starts so far. Starts are bounded by the plan's max_steps: the run then fails with code max_steps.
+ *
+ * Nodes that hold a machine (nested.h). Its state is a member of the node's; every input below the path of the execution
+ * goes to it; a message for the run goes to all of them. In a new attempt it goes on, in a next try it begins anew.
  *
  * Cuts. A step starts at most 256 nodes, and none after 4 MiB of outputs and states; then it asks for a timer of the
  * run itself, path OP_PART(OP_TIMER, n) with n = 1, 2, …, due at once, and goes on when that fires.

@@ -3,17 +3,18 @@
  *
  *     {"rev": 1, "life": "running", "steps": 3, "pauses"?, "paused"?: true, "input"?: …, "values": {…},
  *      "nodes": {NAME: {"execs", "try", "step", "phase"?, "token"?: true, "ended"?: true, "fails"?, "due_us"?, "memo"?,
- *                       "output"?}}}
+ *                       "inner"?, "output"?}}}
  *
  * Nodes that were never reached are left out, the others stand in byte order; so equal states have equal texts.
- * "phase" is there while the node is in flight: model, timer, answer, child, backoff. "memo" belongs to an execution
- * in flight. */
+ * "phase" is there while the node is in flight: model, timer, answer, child, backoff, inner. "memo" belongs to an execution
+ * in flight. "inner" is the snapshot of the machine in the node. */
 #include "workflow/graph.h"
+#include "workflow/nested.h"
 #include "workflow/state.h"
 
 const char *const phase_names[PHASE_COUNT] = {
     [PHASE_IDLE] = "idle",     [PHASE_MODEL] = "model", [PHASE_TIMER] = "timer",
-    [PHASE_ANSWER] = "answer", [PHASE_CHILD] = "child", [PHASE_BACKOFF] = "backoff",
+    [PHASE_ANSWER] = "answer", [PHASE_CHILD] = "child", [PHASE_BACKOFF] = "backoff", [PHASE_INNER] = "inner",
 };
 const char *const life_names[LIFE_COUNT] = {
     [LIFE_NEW] = "new", [LIFE_RUNNING] = "running", [LIFE_FINISHED] = "finished", [LIFE_FAILED] = "failed"
@@ -45,13 +46,13 @@ static void put_flag(struct jw *w, const char *name, bool flag)
     jw_bool(w, true);
 }
 
-static void save_node(const struct node_state *ns, struct span id, struct jw *w)
+static enum err save_node(const struct plan_node *node, const struct node_state *ns, struct jw *w)
 {
     bool flies = ns->phase != PHASE_IDLE;
 
     if (!ns->execs && !ns->token)
-        return;
-    jw_key_span(w, id);
+        return ERR_OK;
+    jw_key_span(w, node->id);
     jw_obj(w);
     put_number(w, "execs", ns->execs);
     put_number(w, "try", ns->try_no);
@@ -66,8 +67,15 @@ static void save_node(const struct node_state *ns, struct span id, struct jw *w)
     put_number(w, "due_us", flies ? ns->due_us : 0);
     if (flies)
         put_text(w, "memo", &ns->memo);
+    if (ns->inner) {
+        jw_key(w, "inner");
+        enum err err = nested_save(node, ns->inner, w);
+        if (err)
+            return err;
+    }
     put_text(w, "output", &ns->output);
     jw_end(w);
+    return ERR_OK;
 }
 
 enum err graph_save(const struct machine *m, struct buf *out)
@@ -85,8 +93,11 @@ enum err graph_save(const struct machine *m, struct buf *out)
     put_text(&w, "values", &m->values);
     jw_key(&w, "nodes");
     jw_obj(&w);
-    for (uint32_t i = 0; i < m->graph->node_count; i++)
-        save_node(&m->nodes[i], m->graph->nodes[i].id, &w);
+    for (uint32_t i = 0; i < m->graph->node_count; i++) {
+        enum err err = save_node(&m->graph->nodes[i], &m->nodes[i], &w);
+        if (err)
+            return err;
+    }
     jw_end(&w);
     jw_end(&w);
     return ERR_OK;
@@ -131,7 +142,9 @@ static bool get_name(struct jv v, const char *const *names, uint32_t count, uint
 /* A capability that cannot wait has nothing in flight, whatever the text says. */
 static bool phase_fits(const struct plan_node *node, enum phase phase)
 {
-    return phase == PHASE_IDLE || phase == PHASE_BACKOFF || node->capability->answer;
+    if (phase == PHASE_IDLE || phase == PHASE_BACKOFF)
+        return true;
+    return node->inner ? phase == PHASE_INNER : phase != PHASE_INNER && node->capability->answer;
 }
 
 static bool load_node(struct machine *m, uint32_t node, struct jv v)
@@ -150,6 +163,11 @@ static bool load_node(struct machine *m, uint32_t node, struct jv v)
     ns->ended = jv_bool(jv_get(v, "ended"), false);
     get_text(v, "memo", &ns->memo, m->arena);
     get_text(v, "output", &ns->output, m->arena);
+    struct jv inner = jv_get(v, "inner");
+    if (!jv_is(inner, JSON_NONE) && nested_load(&m->graph->nodes[node], jv_raw(inner), m->arena, &ns->inner))
+        return false;
+    if (ns->phase == PHASE_INNER && !ns->inner)
+        return false;
     m->running += ns->phase != PHASE_IDLE;
     m->tokens += ns->token;
     m->failers += ns->fails > 0;

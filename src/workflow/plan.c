@@ -7,7 +7,9 @@
  * within are its back edges; without them the same is done inside. */
 #include "workflow/plan.h"
 #include "base/ids.h"
+#include "workflow/budget.h"
 #include "workflow/capability.h"
+#include "workflow/nested.h"
 #include "workflow/ref.h"
 
 bool plan_name_valid(struct span name)
@@ -66,11 +68,12 @@ static bool read_limits(struct jv limits, struct plan *plan, struct graph *graph
     plan->run_timeout_us = (uint64_t)run_ms * 1000;
     plan->human_timeout_us = (uint64_t)human_ms * 1000;
     graph->max_steps = (uint32_t)steps;
-    return true;
+    return budget_open(jv_get(limits, "budget"), &plan->budget);
 }
 
-static bool read_node(struct jv v, struct arena *arena, struct plan_node *node)
+static bool read_node(struct jv v, struct plan *plan, struct plan_node *node)
 {
+    struct arena *arena = &plan->arena;
     int64_t tries, backoff_ms;
     if (!get_i64(v, "max_tries", 1, 1, PLAN_TRIES_MAX, &tries) ||
         !get_i64(v, "backoff_ms", 0, 0, PLAN_MS_MAX, &backoff_ms))
@@ -85,18 +88,22 @@ static bool read_node(struct jv v, struct arena *arena, struct plan_node *node)
         .backoff_us = (uint64_t)backoff_ms * 1000,
         .loop = NO_INDEX,
     };
-    return plan_name_valid(node->id) && node->capability;
+    if (!plan_name_valid(node->id) || !node->capability)
+        return false;
+    if (node->capability->nests)
+        node->inner = nested_open(plan, node->capability->nests, jv_get(v, "machine"));
+    return node->inner || !node->capability->nests;
 }
 
-static bool read_nodes(struct jv v, struct arena *arena, struct graph *graph)
+static bool read_nodes(struct jv v, struct plan *plan, struct graph *graph)
 {
     size_t count = jv_count(v);
     if (!jv_is(v, JSON_ARRAY) || count < 1 || count > PLAN_NODES_MAX)
         return false;
-    graph->nodes = ARENA_ARRAY(arena, struct plan_node, count);
+    graph->nodes = ARENA_ARRAY(&plan->arena, struct plan_node, count);
     for (struct jv_iter it = jv_iter(v); jv_step(&it); graph->node_count++) {
         struct plan_node *node = &graph->nodes[graph->node_count];
-        if (!read_node(it.value, arena, node))
+        if (!read_node(it.value, plan, node))
             return false;
         if (graph->node_count > 0 && span_cmp(node[-1].id, node->id) >= 0)
             return false;
@@ -425,7 +432,7 @@ enum err plan_open(struct plan *plan)
     struct graph *graph = ARENA_NEW(&plan->arena, struct graph);
 
     if (!jv_str_eq(jv_get(root, "kind"), "graph") || !read_limits(jv_get(root, "limits"), plan, graph) ||
-        !read_nodes(jv_get(root, "nodes"), &plan->arena, graph) ||
+        !read_nodes(jv_get(root, "nodes"), plan, graph) ||
         !read_edges(jv_get(root, "edges"), &plan->arena, graph) ||
         !read_starts(jv_get(root, "start"), &plan->arena, graph))
         return ERR_CORRUPT;

@@ -2,12 +2,13 @@
 /* plan.h - the plan of the graph machine: its canonical JSON and the arrays made of it.
  *
  *     {"kind": "graph", "format": 1,
- *      "limits": {"max_attempts": 1, "max_steps": 10000, "run_timeout_ms"?, "human_timeout_ms"?},
+ *      "limits": {"max_attempts": 1, "max_steps": 10000, "run_timeout_ms"?, "human_timeout_ms"?, "budget"?},
  *      "start":  [NAME…],                            nodes that have a token when the run begins
- *      "nodes":  [{"id", "type", "version", "binding", "config"?, "max_tries"?, "backoff_ms"?}…],  by id
+ *      "nodes":  [{"id", "type", "version", "binding", "config"?, "machine"?, "max_tries"?, "backoff_ms"?}…],  by id
  *      "edges":  [{"from", "to", "when"?: {"pointer", "equals"}}…]}                    in byte order of (from, to)
  *
- * `type` is the name of a capability. `when` is tested on the output of `from`: the value at `pointer` equals
+ * `type` is the name of a capability. A node that holds a machine (agent.loop, team.run) has the canonical JSON of that
+ * machine's own plan in "machine"; its config is {"input"?}. "budget" is that of the definition, see budget.h. `when` is tested on the output of `from`: the value at `pointer` equals
  * `equals`. core.switch needs nothing else, because its output is {"next": NAME}. The JSON is canonical (RFC 8785)
  * and its SHA-256 names the plan; optional members with default values are not written, so that equal definitions
  * have equal names.
@@ -38,6 +39,7 @@ struct plan_node {
     bool has_refs;    /* the config holds {"$from": …} */
     bool keep;        /* somebody may ask for its output later */
     bool solo;        /* a token is enough to start it: nothing else can ever reach it */
+    const struct plan *inner; /* of the machine that the node holds, or NULL */
     uint32_t max_tries;
     uint64_t backoff_us;
     uint32_t out, out_count; /* edges[out …] */

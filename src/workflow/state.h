@@ -27,6 +27,7 @@ struct node_state {
     uint32_t fails;     /* core.fail's counter */
     uint32_t blocker;   /* a guess, never saved: the running node that was last seen to be in the way */
     uint64_t due_us;    /* in flight: when its timer or wait is due; 0: none */
+    struct machine *inner; /* at work, or to go on in the next attempt; NULL: none */
     struct slot memo;   /* in flight: what the capability wants to know when the answer comes */
     struct slot output; /* of the last finished execution, if somebody may ask for it */
 };
