@@ -18,7 +18,7 @@ struct fault {
 enum verdict { VERDICT_DONE, VERDICT_PENDING, VERDICT_FAILED };
 
 /* What a node waits for. The order is part of nothing: snapshots hold the names. */
-enum phase { PHASE_IDLE, PHASE_MODEL, PHASE_TIMER, PHASE_ANSWER, PHASE_CHILD, PHASE_BACKOFF, PHASE_COUNT };
+enum phase { PHASE_IDLE, PHASE_MODEL, PHASE_TIMER, PHASE_ANSWER, PHASE_CHILD, PHASE_BACKOFF, PHASE_TOOL, PHASE_COUNT };
 
 struct work {
     const struct plan *plan;

@@ -118,7 +118,7 @@ static struct op_path awaited_path(const struct machine *m, uint32_t node)
     static const uint32_t parts[PHASE_COUNT] = {
         [PHASE_MODEL] = OP_PART(OP_MODEL, 0),   [PHASE_TIMER] = OP_PART(OP_TIMER, 0),
         [PHASE_ANSWER] = OP_PART(OP_WAIT, 0),   [PHASE_CHILD] = OP_PART(OP_CHILD, 0),
-        [PHASE_BACKOFF] = OP_PART(OP_TIMER, 1),
+        [PHASE_BACKOFF] = OP_PART(OP_TIMER, 1), [PHASE_TOOL] = OP_PART(OP_TOOL, 0),
     };
     return op_sub(path_of(m, node), parts[m->nodes[node].phase]);
 }
@@ -600,13 +600,20 @@ static uint32_t addressee(const struct machine *m, const struct input *in)
     static const enum input_kind kinds[PHASE_COUNT] = {
         [PHASE_IDLE] = IN_KIND_COUNT, [PHASE_MODEL] = IN_MODEL, [PHASE_TIMER] = IN_TIMER,
         [PHASE_ANSWER] = IN_ANSWER,   [PHASE_CHILD] = IN_CHILD, [PHASE_BACKOFF] = IN_TIMER,
+        [PHASE_TOOL] = IN_TOOL,
     };
     uint32_t node;
 
     if (in->op.n == 0 || in->op.v[0] >> 28 != OP_NODE)
         return NO_INDEX;
     node = (in->op.v[0] & 0x0fffffff) >> 8;
-    if (node >= m->graph->node_count || kinds[m->nodes[node].phase] != in->kind)
+    if (node >= m->graph->node_count)
+        return NO_INDEX;
+    if (m->nodes[node].phase == PHASE_TOOL && in->kind == IN_ANSWER) { /* nobody answered a client's call in time */
+        struct op_path wait = op_sub(path_of(m, node), OP_PART(OP_WAIT, 0));
+        return op_path_eq(&in->op, &wait) ? node : NO_INDEX;
+    }
+    if (kinds[m->nodes[node].phase] != in->kind)
         return NO_INDEX;
     struct op_path awaited = awaited_path(m, node);
     return op_path_eq(&in->op, &awaited) ? node : NO_INDEX;
