@@ -193,7 +193,7 @@ static void read_capability(struct compile *c, struct def_node *node)
 
 static void read_binding(struct compile *c, struct def_node *node)
 {
-    static const char *const bindings[] = { "builtin", "http", "model", "human", "agent", "loop", "team", "worker", NULL };
+    static const char *const bindings[] = { "builtin", "http", "model", "human", "agent", "loop", "team", "tool", "worker", NULL };
     struct span binding = read_text(c, node->v, "execution_binding");
     const char *const *b = bindings;
     size_t before = enter(c, "execution_binding");

@@ -212,6 +212,7 @@ static const char *category_of(enum err err)
     case ERR_TIMEOUT: return "timeout";
     case ERR_CANCELLED: return "cancelled";
     case ERR_RATE_LIMITED: return "rate_limit";
+    case ERR_TOOL: return "tool";
     default: return "model";
     }
 }
@@ -235,7 +236,7 @@ struct fault fault_told(enum err err, struct span error_text, const char *source
 /* The error object that came with a failed call; what it does not say follows from the class. */
 static enum verdict failed_as_told(struct work *work)
 {
-    work->fault = fault_told(work->in->err, work->in->value, "model", work->out->arena);
+    work->fault = fault_told(work->in->err, work->in->value, work->in->kind == IN_TOOL ? "tool" : "model", work->out->arena);
     return VERDICT_FAILED;
 }
 
@@ -812,6 +813,60 @@ static const struct field chat_fields[] = {
 
 static const struct field nested_fields[] = { { .name = "input", .type = FIELD_ANY }, { .name = NULL } };
 
+/* ---- tool.call: one call of a tool, by the server or by a follower of the run ---- */
+
+enum { TOOL_WAIT_MS = 900000 }; /* as long as the workflow surface waits for its clients */
+
+static enum verdict tool_call_start(struct work *work)
+{
+    struct arena *arena = work->out->arena;
+    struct jv arguments = jv_get(work->config, "arguments");
+    bool client = jv_str_eq(jv_get(work->config, "by"), "client");
+    struct effect *fx = work_effect(work, FX_TOOL, op_sub(work->op, OP_PART(OP_TOOL, 0)));
+
+    fx->tool.tool = jv_string(jv_get(work->config, "tool"), arena);
+    fx->tool.arguments = jv_is(arguments, JSON_NONE) ? SPAN("{}") : minified(arguments, arena);
+    fx->tool.by = client ? TOOL_BY_CLIENT : TOOL_BY_SERVER;
+    if (client) {
+        fx = work_effect(work, FX_WAIT, op_sub(work->op, OP_PART(OP_WAIT, 0)));
+        fx->wait.kind = WAIT_TOOLS;
+        fx->wait.expires_us = work->in->elapsed_us + (uint64_t)int_of(work->config, "wait_ms", TOOL_WAIT_MS) * 1000;
+        work->due_us = fx->wait.expires_us;
+    }
+    return pending(work, PHASE_TOOL);
+}
+
+static enum verdict tool_call_answer(struct work *work)
+{
+    struct arena *arena = work->out->arena;
+
+    if (work->in->kind == IN_ANSWER) { /* the wait's end: nobody answered */
+        work->fault = (struct fault){ .code = SPAN("tool_wait_expired"), .category = SPAN("tool"), .source = SPAN("tool"),
+                                      .message = SPAN("Nobody answered the tool call in time.") };
+        return VERDICT_FAILED;
+    }
+    if (work->in->err)
+        return failed_as_told(work);
+    return done(work, work->in->value.n ? minified(json_read(work->in->value, arena), arena) : SPAN("null"));
+}
+
+static void tool_call_check(struct check *c, struct jv config)
+{
+    struct jv by = jv_get(config, "by");
+    size_t before = check_enter(c, "by");
+    if (jv_is(by, JSON_STRING) && !jv_str_eq(by, "server") && !jv_str_eq(by, "client"))
+        CHECK_ISSUE(c, "enum", "must be server or client");
+    check_leave(c, before);
+}
+
+static const struct field tool_call_fields[] = {
+    { .name = "tool", .type = FIELD_NAME, .required = true },
+    { .name = "arguments", .type = FIELD_OBJECT },
+    { .name = "by", .type = FIELD_NAME },
+    { .name = "wait_ms", .type = FIELD_INT, .low = 1, .high = PLAN_MS_MAX },
+    { .name = NULL },
+};
+
 /* ---- the table ---- */
 
 static const struct capability capabilities[] = {
@@ -827,6 +882,7 @@ static const struct capability capabilities[] = {
     { "core.value", "1", "builtin", value_fields, NULL, value_start, NULL, NULL },
     { "model.chat", "1", "model", chat_fields, chat_check, chat_start, chat_answer, NULL },
     { "team.run", "1", "team", nested_fields, NULL, nested_start, nested_answer, "team" },
+    { "tool.call", "1", "tool", tool_call_fields, tool_call_check, tool_call_start, tool_call_answer, NULL },
 };
 
 const struct capability *capability_find(struct span name, struct span version)

@@ -19,7 +19,7 @@ enum verdict { VERDICT_DONE, VERDICT_PENDING, VERDICT_FAILED };
 
 /* What a node waits for. The order is part of nothing: snapshots hold the names. */
 enum phase {
-    PHASE_IDLE, PHASE_MODEL, PHASE_TIMER, PHASE_ANSWER, PHASE_CHILD, PHASE_BACKOFF,
+    PHASE_IDLE, PHASE_MODEL, PHASE_TIMER, PHASE_ANSWER, PHASE_CHILD, PHASE_BACKOFF, PHASE_TOOL,
     PHASE_INNER, /* a machine inside the node is at work: every answer below the node's path is its */
     PHASE_COUNT
 };

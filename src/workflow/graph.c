@@ -118,7 +118,7 @@ static struct op_path awaited_path(const struct machine *m, uint32_t node)
     static const uint32_t parts[PHASE_COUNT] = {
         [PHASE_MODEL] = OP_PART(OP_MODEL, 0),   [PHASE_TIMER] = OP_PART(OP_TIMER, 0),
         [PHASE_ANSWER] = OP_PART(OP_WAIT, 0),   [PHASE_CHILD] = OP_PART(OP_CHILD, 0),
-        [PHASE_BACKOFF] = OP_PART(OP_TIMER, 1),
+        [PHASE_BACKOFF] = OP_PART(OP_TIMER, 1), [PHASE_TOOL] = OP_PART(OP_TOOL, 0),
     };
     enum phase phase = m->nodes[node].phase;
     /* Timers of small numbers may be the inner machine's. */
@@ -608,6 +608,7 @@ static uint32_t addressee(const struct machine *m, const struct input *in)
     static const enum input_kind kinds[PHASE_COUNT] = {
         [PHASE_IDLE] = IN_KIND_COUNT, [PHASE_MODEL] = IN_MODEL, [PHASE_TIMER] = IN_TIMER,
         [PHASE_ANSWER] = IN_ANSWER,   [PHASE_CHILD] = IN_CHILD, [PHASE_BACKOFF] = IN_TIMER, [PHASE_INNER] = IN_KIND_COUNT,
+        [PHASE_TOOL] = IN_TOOL,
     };
     uint32_t node;
 
@@ -619,6 +620,10 @@ static uint32_t addressee(const struct machine *m, const struct input *in)
     struct op_path path = path_of(m, node);
     if (m->nodes[node].phase == PHASE_INNER)
         return in->op.n > path.n && op_path_under(&in->op, &path) ? node : NO_INDEX;
+    if (m->nodes[node].phase == PHASE_TOOL && in->kind == IN_ANSWER) { /* nobody answered a client's call in time */
+        struct op_path wait = op_sub(path_of(m, node), OP_PART(OP_WAIT, 0));
+        return op_path_eq(&in->op, &wait) ? node : NO_INDEX;
+    }
     if (kinds[m->nodes[node].phase] != in->kind)
         return NO_INDEX;
     struct op_path awaited = awaited_path(m, node);

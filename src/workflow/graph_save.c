@@ -15,6 +15,7 @@
 const char *const phase_names[PHASE_COUNT] = {
     [PHASE_IDLE] = "idle",     [PHASE_MODEL] = "model", [PHASE_TIMER] = "timer",
     [PHASE_ANSWER] = "answer", [PHASE_CHILD] = "child", [PHASE_BACKOFF] = "backoff", [PHASE_INNER] = "inner",
+    [PHASE_TOOL] = "tool",
 };
 const char *const life_names[LIFE_COUNT] = {
     [LIFE_NEW] = "new", [LIFE_RUNNING] = "running", [LIFE_FINISHED] = "finished", [LIFE_FAILED] = "failed"
