@@ -127,7 +127,7 @@ void render_failure(struct jw *w, struct reader *reader, const struct failure_ro
     put_bool(w, "is_retryable", row->retryable);
     put_text(w, "provider_error_code", row->provider_code);
     put_id(w, "retried_from_node_execution_id", j.retried_from);
-    put_id(w, "replayed_from_node_execution_id", none);
+    put_id(w, "replayed_from_node_execution_id", origin_of_failure(reader, &j.run, row));
     put_bool(w, "can_retry", j.can_retry);
     put_id(w, "retry_from_node_execution_id", j.can_retry ? j.node_execution : none);
     put_bool(w, "can_replay", j.can_replay);
