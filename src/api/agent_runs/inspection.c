@@ -363,21 +363,21 @@ static void put_replay(struct inspect *in, struct jw *w)
 
 struct failure_out {
     struct jw     *w;
-    struct reader *reader;
+    struct call   *call;
     bool           shown;
 };
 
 static bool put_one_failure(void *user, const void *row)
 {
     struct failure_out *out = user;
-    render_failure(out->w, out->reader, row);
+    render_failure(out->w, out->call, row);
     out->shown = true;
     return false;
 }
 
 static void put_failure(struct inspect *in, struct jw *w)
 {
-    struct failure_out out = { .w = w, .reader = in->call->reader };
+    struct failure_out out = { .w = w, .call = in->call };
     struct query       query = { .table = TABLE_failure, .eq_count = 1, .order_column = "id", .descending = true, .limit = 1 };
     query.eq[0].column = "run";
     query.eq[0].uuid = in->run.id;

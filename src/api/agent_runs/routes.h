@@ -96,7 +96,7 @@ void approvals_reject(struct call *call);
 void failures_list(struct call *call);
 void failures_get(struct call *call);
 void runs_retry(struct call *call);
-void render_failure(struct jw *w, struct reader *reader, const struct failure_row *row); /* a RunFailureRetentionItem */
+void render_failure(struct jw *w, struct call *call, const struct failure_row *row); /* a RunFailureRetentionItem */
 
 /* observability.c */
 void observability_summary(struct call *call);
