@@ -411,6 +411,7 @@ static void metrics(struct call *call)
     store_stats(engine_store(call->api->engine), &s);
     figure(out, "runs_created_total", "counter", "Runs created", e.runs_created);
     figure(out, "runs_ended_total", "counter", "Runs that reached their end", e.runs_ended);
+    figure(out, "ledgers_expired_total", "counter", "Runs whose events and checkpoints were removed by retention", e.ledgers_expired);
     figure(out, "runs_live", "gauge", "Runs in memory", e.runs_live);
     BUF_LIT(out, "# HELP perdure_run_transitions_total Transitions into a status\n# TYPE perdure_run_transitions_total counter\n");
     for (int i = 0; i < RUN_STATUS_COUNT; i++)

@@ -12,10 +12,12 @@
 struct options {
     const char *listen, *data, *store, *config, *log_level, *log_format, *cors_origin;
     bool        dev;
-    int64_t     heartbeat_ms, slow_reader_ms, max_age_ms, rate_limit, rate_burst, max_streams, max_body, max_connections;
+    int64_t     heartbeat_ms, slow_reader_ms, max_age_ms, retention_days, retention_ms, rate_limit, rate_burst, max_streams, max_body, max_connections;
     int64_t     head_timeout_ms, body_timeout_ms, idle_timeout_ms, write_timeout_ms, thread_queue;
     int64_t     long_poll_ms, live_age_ms, stream_body, stream_chunk;
 };
+
+#define DAY_MS INT64_C(86400000)
 
 #define OPT(name, ENV, kind, member, arg, help, min, max) \
     { name, "PERDURE_" ENV, kind, offsetof(struct options, member), arg, help, min, max }
@@ -36,6 +38,10 @@ static const struct opt opts[] = {
         "a follower that reads nothing is dropped after N ms, default 30000", 500, 600000),
     OPT("max-stream-age-ms", "MAX_STREAM_AGE_MS", OPT_INT, max_age_ms, "N",
         "an event stream ends after about N ms, default 3600000; 0: never", 0, 86400000),
+    OPT("retention-days", "RETENTION_DAYS", OPT_INT, retention_days, "N",
+        "events and checkpoints of a run are removed N days after its end, default 30; 0: never", 0, 36500),
+    OPT("retention-ms", "RETENTION_MS", OPT_INT, retention_ms, "N",
+        "the same in milliseconds, for tests; wins over --retention-days", 0, INT64_MAX),
     OPT("rate-limit", "RATE_LIMIT", OPT_INT, rate_limit, "N",
         "requests per minute and token, default 600; 0: off", 0, 10000000),
     OPT("rate-burst", "RATE_BURST", OPT_INT, rate_burst, "N",
@@ -187,6 +193,7 @@ static enum err start_engine(struct server *s, struct error *error)
                                     .ledger = { .heartbeat_ms = (uint32_t)s->o.heartbeat_ms,
                                                 .slow_reader_ms = (uint32_t)s->o.slow_reader_ms,
                                                 .max_age_ms = (uint32_t)s->o.max_age_ms },
+                                    .retention_ms = s->o.retention_ms ? s->o.retention_ms : s->o.retention_days * DAY_MS,
                                     .thread_queue_max = (uint32_t)s->o.thread_queue };
     if (!e)
         e = engine_new(&engine, &s->engine, error);
@@ -252,7 +259,7 @@ static void raise_descriptors(void)
 int cmd_serve(struct cli *cli, int argc, char **argv)
 {
     struct server s = { .o = { .listen = "127.0.0.1:7070", .data = WEB_DEFAULT_DATA, .heartbeat_ms = 5000, .slow_reader_ms = 30000,
-                               .max_age_ms = 3600000, .rate_limit = 600, .rate_burst = 120, .max_streams = 64, .max_body = 4 << 20,
+                               .max_age_ms = 3600000, .retention_days = 30, .rate_limit = 600, .rate_burst = 120, .max_streams = 64, .max_body = 4 << 20,
                                .max_connections = 20000, .head_timeout_ms = 10000, .body_timeout_ms = 60000,
                                .idle_timeout_ms = 75000, .write_timeout_ms = 30000, .thread_queue = 64,
                                .long_poll_ms = 20000, .live_age_ms = 60000, .stream_body = 16 << 20, .stream_chunk = 1 << 20 } };

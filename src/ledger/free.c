@@ -612,7 +612,7 @@ static void purge_one(struct free_streams *all, int64_t number)
                                .limit = PURGE_PRODUCERS };
     int64_t          producers = 0;
     uint64_t         head = 0;
-    if (u64_map_get(&all->numbers, (uint64_t)number) || reader_begin(reader, &arena))
+    if (u64_map_get(&all->numbers, (uint64_t)number) || stream_is_open(all->ledger, (uint64_t)number) || reader_begin(reader, &arena))
         return;
     enum err err = reader_get(reader, TABLE_purge, &purge);
     if (!err && wall_ms(all) - purge.since_ms < PURGE_AFTER_MS)

@@ -54,6 +54,11 @@ struct stream *stream_open(struct ledger *ledger, uint64_t number, const struct 
     return stream;
 }
 
+bool stream_is_open(const struct ledger *ledger, uint64_t number)
+{
+    return u64_map_get(&ledger->streams, number) != NULL;
+}
+
 void stream_unref(struct stream *stream)
 {
     if (!stream || --stream->refs > 0)

@@ -37,6 +37,7 @@ struct stream_place {
 };
 /* The one live object of a stream; opening it again returns the same one with one more reference (place is then ignored). */
 struct stream *stream_open(struct ledger *ledger, uint64_t number, const struct stream_place *place);
+bool     stream_is_open(const struct ledger *ledger, uint64_t number); /* somebody has it in hand */
 void     stream_unref(struct stream *stream); /* accepts NULL */
 uint64_t stream_number(const struct stream *stream);
 uint64_t stream_head(const struct stream *stream);      /* last seq appended */

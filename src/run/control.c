@@ -352,6 +352,11 @@ enum err attempt_open(struct engine *engine, struct uuid workspace, struct uuid 
     return e;
 }
 
+static enum err expired(struct error *error)
+{
+    return error_set(error, ERR_LEDGER_EXPIRED, "", "the events of this attempt were removed by retention");
+}
+
 enum err attempt_read(struct reader *reader, struct run_row *row, struct uuid attempt, struct attempt_find *ret, struct error *error)
 {
     enum err e = reader_get(reader, TABLE_run, row);
@@ -360,12 +365,16 @@ enum err attempt_read(struct reader *reader, struct run_row *row, struct uuid at
     if (e)
         return error_set(error, ERR_STORAGE, "", "the store cannot be read");
     if (uuid_eq(row->attempt, attempt)) {
+        if (!row->stream)
+            return expired(error);
         *ret = (struct attempt_find){ (uint64_t)row->stream, (uint32_t)row->attempt_no };
         return ERR_OK;
     }
     for (int64_t no = 1; no < row->attempt_no; no++) {
         struct attempt_row old = { .run = row->id, .no = no };
         if (!reader_get(reader, TABLE_attempt, &old) && uuid_eq(old.id, attempt)) {
+            if (!old.stream)
+                return expired(error);
             *ret = (struct attempt_find){ (uint64_t)old.stream, (uint32_t)no };
             return ERR_OK;
         }

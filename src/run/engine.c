@@ -180,6 +180,7 @@ enum err engine_start(struct engine *engine, struct error *error)
     loop_timer_init(&engine->tick, engine->config.loop, tick);
     loop_timer_set(&engine->tick, engine->env->mono_us(engine->env) + TICK_US);
     sweep_start(engine);
+    retention_start(engine);
     e = cron_start(engine, error);
     if (e)
         return e;
@@ -209,6 +210,7 @@ void engine_free(struct engine *engine)
         return;
     loop_timer_clear(&engine->tick);
     loop_timer_clear(&engine->sweep);
+    loop_timer_clear(&engine->retention);
     cron_free_all(engine);
     batch_free(engine->batch);
     struct run    *run;

@@ -25,6 +25,7 @@ struct engine_config {
     uint32_t                         snapshot_records;  /* folded records behind the last snapshot [256] */
     uint64_t                         snapshot_max;      /* bytes; above: state_too_large [16 MiB] */
     uint32_t                         worker_retries_max;
+    int64_t                          retention_ms;      /* a ledger goes so long after its run ended; 0: never */
 };
 
 enum err engine_new(const struct engine_config *config, struct engine **ret, struct error *error);
@@ -59,7 +60,7 @@ struct batch *engine_batch(struct engine *engine);
 void engine_after(struct engine *engine, void (*fn)(void *arg, enum err err), void *arg);
 
 struct engine_stats {
-    uint64_t runs_live, runs_parked, runs_created, runs_ended, turns, inputs, model_calls, threads_live;
+    uint64_t runs_live, runs_parked, runs_created, runs_ended, ledgers_expired, turns, inputs, model_calls, threads_live;
     uint64_t by_status[RUN_STATUS_COUNT]; /* transitions into it since start */
     int64_t  now[RUN_STATUS_COUNT];       /* runs that are in it; of the statuses that end a run only what changed since start */
     uint64_t tokens_in, tokens_out;       /* as models reported them */
@@ -148,7 +149,7 @@ struct wait_answer {
 enum err wait_decide(struct engine *engine, const struct wait_answer *answer, struct wait_row *ret_wait, struct run_row *ret_run,
                      struct issues *issues, struct error *error);
 /* Any thread: may the failed run be tried again (agent-runs.md 3.7)? ERR_OK, ERR_RETRY_NOT_POSSIBLE, ERR_THREAD_ADVANCED. */
-enum err retry_check(struct reader *reader, const struct run_row *row, struct error *error);
+enum err retry_check(const struct engine *engine, struct reader *reader, const struct run_row *row, struct error *error);
 /* T11: a new attempt of a failed run, from where the last one stood. `from`: nil, or the node execution that must be the one to
  * be repeated. ERR_RUN_NOT_FOUND; else as retry_check, and ERR_THREAD_QUEUE_FULL. *ret_row is queued or pending. */
 enum err run_retry(struct engine *engine, struct uuid workspace, struct uuid id, struct uuid from, struct run_row *ret_row,
@@ -173,6 +174,7 @@ struct attempt_place {
     struct uuid     root_operation, parent_operation;
     struct stream  *stream;
 };
+/* ERR_RUN_NOT_FOUND, ERR_ATTEMPT_NOT_FOUND, ERR_LEDGER_EXPIRED, ERR_STORAGE. */
 enum err attempt_open(struct engine *engine, struct uuid workspace, struct uuid run, struct uuid attempt,
                       struct attempt_place *ret, struct error *error);
 /* The same for any reader, without opening the stream. `row` has workspace and id set and is filled. */
@@ -187,6 +189,10 @@ enum err checkpoint_read(const struct engine *engine, struct reader *reader, con
                          struct arena *arena, struct span *ret_hashed);
 /* The row as it is on disk, with the committed head of its stream; spans live in the arena. */
 enum err run_row_get(struct engine *engine, struct uuid workspace, struct uuid id, struct arena *arena, struct run_row *ret);
+
+/* Any thread. The run ended longer ago than its ledger is kept: it can be neither tried again nor replayed, and what is still there
+ * of its ledger may go at any moment. */
+bool run_expired(const struct engine *engine, const struct run_row *row);
 
 /* ---- crons: runs that begin by the clock (agent-runs.md 9) ---- */
 /* What a cron says; the spans live in the JSON's arena. */

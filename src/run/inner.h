@@ -146,7 +146,8 @@ struct engine {
     struct u64_map        watches;    /* ticket -> struct watch */
     struct run           *dirty_runs, *ready_runs, **ready_tail;
     struct thread        *dirty_threads;
-    struct loop_timer     tick, sweep, cron_timer;
+    struct loop_timer     tick, sweep, retention, cron_timer;
+    int64_t               retained_from_ms; /* where the next look at old runs goes on; 0: from the oldest */
     struct uuid_map       crons;
     struct uuid_map       parked;     /* run id -> struct parked: those with a due time */
     uint64_t              next_ticket;
@@ -353,6 +354,9 @@ enum err gauge_start(struct engine *engine, struct error *error); /* counts what
 
 /* ---- sweep.c ---- */
 void sweep_start(struct engine *engine);
+
+/* ---- retention.c ---- */
+void retention_start(struct engine *engine);
 
 /* ---- catalog.c ---- */
 struct plan *catalog_plan(struct engine *engine, struct sha256 hash, struct error *error); /* opened, shared */

@@ -824,13 +824,29 @@ static struct run *make_run(struct engine *engine, const struct replay_spec *spe
     return run;
 }
 
+/* Of a ledger that is gone: ids are derived from what the rows still say. */
+static enum err was_checkpoint(struct reader *reader, const struct run_row *row, struct uuid id)
+{
+    for (int64_t no = row->attempt_no; no > 0; no--) {
+        struct attempt_row old = { .run = row->id, .no = no, .id = row->attempt, .last_seq = row->last_seq };
+        if (no < row->attempt_no && reader_get(reader, TABLE_attempt, &old))
+            continue;
+        for (uint64_t seq = (uint64_t)old.last_seq; seq > 0; seq--)
+            if (uuid_eq(checkpoint_id(old.id, seq), id))
+                return ERR_CHECKPOINT_NOT_REPLAYABLE;
+    }
+    return ERR_CHECKPOINT_NOT_FOUND;
+}
+
 static enum err cut_source(struct engine *engine, const struct replay_spec *spec, const struct run_row *source, struct cut *ret,
                            struct error *error)
 {
     struct reader *reader = engine_reader(engine);
     struct run_row at = *source;
     struct place   place;
-    enum err       e = find_checkpoint(reader, source, spec->checkpoint, &place);
+    enum err       e = source->stream ? find_checkpoint(reader, source, spec->checkpoint, &place) : was_checkpoint(reader, source, spec->checkpoint);
+    if (e == ERR_CHECKPOINT_NOT_REPLAYABLE)
+        return error_set(error, e, "", "the run's checkpoints were removed by retention");
     if (e)
         return error_set(error, e == ERR_CHECKPOINT_NOT_FOUND ? e : ERR_STORAGE, "", "no such checkpoint in this run");
     if (spec->strict && !run_terminal((enum run_status)source->status))

@@ -23,7 +23,7 @@ static enum err thread_advanced(struct reader *reader, const struct run_row *row
     return e;
 }
 
-enum err retry_check(struct reader *reader, const struct run_row *row, struct error *error)
+enum err retry_check(const struct engine *engine, struct reader *reader, const struct run_row *row, struct error *error)
 {
     struct thread_row thread = { .workspace = row->workspace, .id = row->thread };
     struct arena      arena = { 0 };
@@ -34,6 +34,8 @@ enum err retry_check(struct reader *reader, const struct run_row *row, struct er
                          run_status_ar((enum run_status)row->status, (unsigned)row->mask));
     if (!retryable)
         return error_set(error, ERR_RETRY_NOT_POSSIBLE, "", "the run's error is not retryable");
+    if (run_expired(engine, row))
+        return error_set(error, ERR_RETRY_NOT_POSSIBLE, "", "the run ended longer ago than its events and checkpoints are kept");
     if (row->source == SOURCE_WORKFLOW || row->source == SOURCE_SESSION)
         return error_set(error, ERR_RETRY_NOT_POSSIBLE, "", "runs of sessions end for good: replay them");
     if (reader_get(reader, TABLE_thread, &thread))
@@ -147,7 +149,7 @@ static enum err retry_stored(struct engine *engine, struct run_row *row, struct 
     enum err       e = reader_get(reader, TABLE_run, row);
     if (e)
         return error_set(error, e == ERR_NOT_FOUND ? ERR_RUN_NOT_FOUND : ERR_STORAGE, "", "no such run in this workspace");
-    e = retry_check(reader, row, error);
+    e = retry_check(engine, reader, row, error);
     if (e)
         return e;
     find_failure(reader, row, &newest);

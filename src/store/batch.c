@@ -145,6 +145,13 @@ void batch_purge(struct batch *batch, uint64_t stream)
     op_end(batch, at);
 }
 
+void batch_purge_snapshots(struct batch *batch, struct uuid attempt)
+{
+    size_t at = op_begin(batch, (struct op){ .kind = OP_PURGE_SNAPSHOTS }, sizeof attempt);
+    buf_put(&batch->ops, &attempt, sizeof attempt);
+    op_end(batch, at);
+}
+
 void batch_after(struct batch *batch, void (*fn)(void *arg, enum err err), void *arg)
 {
     struct after after = { fn, arg };

@@ -22,13 +22,13 @@ struct batch {
     enum err        result;
 };
 
-enum op_kind { OP_FRAME, OP_ROW, OP_PURGE };
+enum op_kind { OP_FRAME, OP_ROW, OP_PURGE, OP_PURGE_SNAPSHOTS };
 struct op {
     uint32_t size;           /* with this head */
     uint8_t  kind, table, how, closed;
 };
 /* Behind the head of OP_FRAME; then the body. Behind that of OP_ROW: the columns' values, packed (batch.c); of OP_PURGE: the
- * stream's number. */
+ * stream's number, of OP_PURGE_SNAPSHOTS the attempt's id. */
 struct op_frame {
     uint64_t stream, first_seq, wf_before, epoch;
     int64_t  base_ms;
@@ -78,7 +78,7 @@ void     settle_done(struct settle *settle);
 struct writer {
     struct db       *db;
     struct db_stmt  *rows[TABLE_COUNT][SQL_WRITE_COUNT]; /* prepared when first needed */
-    struct db_stmt  *tail_insert, *tail_delete, *tail_body, *segment_insert, *segment_place, *segment_purge;
+    struct db_stmt  *tail_insert, *tail_delete, *tail_body, *segment_insert, *segment_place, *segment_purge, *snapshot_purge;
     struct db_stmt  *lease_renew, *lease_look;
     struct tail_new *frames;           /* of the transaction under way; bodies point into the batches */
     size_t           frame_count, frame_cap, frame_bytes;

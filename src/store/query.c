@@ -133,6 +133,57 @@ enum err reader_count(struct reader *reader, const struct query *query, int64_t 
 
 /* ---- more than that ---- */
 
+enum err reader_segments(struct reader *reader, uint64_t stream, int64_t *ret)
+{
+    if (reader->err)
+        return reader->err;
+    assert(reader->arena);
+    const struct db_driver *driver = reader->store->driver;
+    struct cached          *cached;
+    enum err                err = reader_use(reader, SPAN(SQL_SEGMENT_COUNT), &cached);
+    if (err)
+        return err;
+    bool row = false;
+    err = driver->bind_i64(cached->stmt, 1, (int64_t)stream);
+    if (!err)
+        err = reader_step(reader, cached, &row);
+    *ret = !err && row ? driver->i64(cached->stmt, 0) : 0;
+    reader_done(reader, cached);
+    return err ? reader_fail(reader, err) : ERR_OK;
+}
+
+static struct uuid uuid_of(const struct reader *reader, const struct cached *cached, unsigned column)
+{
+    struct span bytes = reader->store->driver->bytes(cached->stmt, column);
+    struct uuid id = { .b = { 0 } };
+    if (bytes.n == sizeof id.b)
+        memcpy(id.b, bytes.p, sizeof id.b);
+    return id;
+}
+
+enum err reader_ended(struct reader *reader, int64_t from_ms, int64_t before_ms, int64_t limit,
+                      void (*each)(void *user, struct uuid workspace, struct uuid id, int64_t completed_ms), void *user)
+{
+    if (reader->err)
+        return reader->err;
+    assert(reader->arena);
+    const struct db_driver *driver = reader->store->driver;
+    struct cached          *cached;
+    enum err                err = reader_use(reader, SPAN(SQL_RUN_ENDED), &cached);
+    if (err)
+        return err;
+    bool row = true;
+    err = driver->bind_i64(cached->stmt, 1, from_ms);
+    if (!err)
+        err = driver->bind_i64(cached->stmt, 2, before_ms);
+    if (!err)
+        err = driver->bind_i64(cached->stmt, 3, limit);
+    while (!err && !(err = reader_step(reader, cached, &row)) && row)
+        each(user, uuid_of(reader, cached, 0), uuid_of(reader, cached, 1), driver->i64(cached->stmt, 2));
+    reader_done(reader, cached);
+    return err ? reader_fail(reader, err) : ERR_OK;
+}
+
 enum err reader_snapshot(struct reader *reader, struct uuid attempt, uint64_t at_most, struct snapshot_row *ret)
 {
     if (reader->err)

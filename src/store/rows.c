@@ -112,6 +112,7 @@ static const char *const run_indexes[] = {
     "CREATE INDEX IF NOT EXISTS run_by_status ON run (status, workspace, id)",
     "CREATE INDEX IF NOT EXISTS run_by_thread ON run (thread, workspace, id)",
     "CREATE INDEX IF NOT EXISTS run_by_agent ON run (agent, workspace, id)",
+    "CREATE INDEX IF NOT EXISTS run_by_end ON run (completed_ms) WHERE stream > 0 AND completed_ms > 0",
     "CREATE INDEX IF NOT EXISTS run_by_replayed ON run (replayed_from) WHERE replayed_from IS NOT NULL",
     NULL,
 };

@@ -56,7 +56,7 @@ struct table {
     X(I64, created_ms) X(I64, started_ms) X(I64, completed_ms) X(I64, updated_ms) X(I64, waited_ms) X(I64, waiting_since_ms)        \
     X(UUID, root_operation) X(UUID, parent_operation) X(UUID, parent_run) X(I64, parent_op) X(UUID, rerun_of) X(UUID, replayed_from) \
     X(UUID, replayed_checkpoint) X(I64, replay_mode) X(BYTES, cancel_reason)
-/* older attempts only: the current one lives in the run row */
+/* older attempts only: the current one lives in the run row. stream 0, here and in run: its time is over, the ledger is gone */
 #define ATTEMPT_COLUMNS(X)                                                                                                     \
     X(UUID, run) X(I64, no) X(UUID, id) X(I64, stream) X(I64, status) X(I64, wf_base) X(I64, last_seq) X(I64, checkpoint_seq)       \
     X(BYTES, error) X(I64, started_ms) X(I64, completed_ms)

@@ -48,6 +48,16 @@ void sql_create_frames(const struct db_driver *driver, struct buf *tail, struct 
 #define SQL_SEGMENT_PURGE                                                                                                    \
     "DELETE FROM segment WHERE stream = $1 AND first_seq IN "                                                                \
     "(SELECT first_seq FROM segment WHERE stream = $2 ORDER BY first_seq LIMIT 64)"
+/* Up to so many: whether one purge takes them all. */
+#define SQL_SEGMENT_COUNT "SELECT count(*) FROM (SELECT 1 FROM segment WHERE stream = $1 LIMIT 65) AS seen"
+/* The newest first: the first of all is what an attempt began from. */
+#define SQL_SNAPSHOT_PURGE                                                                                                   \
+    "DELETE FROM snapshot WHERE attempt = $1 AND seq IN "                                                                    \
+    "(SELECT seq FROM snapshot WHERE attempt = $2 ORDER BY seq DESC LIMIT 64)"
+/* As the index run_by_end has it. */
+#define SQL_RUN_ENDED                                                                                                        \
+    "SELECT workspace, id, completed_ms FROM run WHERE stream > 0 AND completed_ms > 0 AND completed_ms >= $1 "             \
+    "AND completed_ms < $2 ORDER BY completed_ms LIMIT $3"
 #define SQL_SNAPSHOT_AT_MOST                                                                                                 \
     "SELECT attempt, seq, digest, body FROM snapshot WHERE attempt = $1 AND seq <= $2 ORDER BY seq DESC LIMIT 1"
 

@@ -89,8 +89,11 @@ void batch_put(struct batch *batch, enum table_id table, const void *row);    /*
 void batch_insert(struct batch *batch, enum table_id table, const void *row); /* a key that exists fails the commit */
 void batch_insert_new(struct batch *batch, enum table_id table, const void *row); /* a key that exists is left as it is */
 void batch_delete(struct batch *batch, enum table_id table, const void *row); /* by key */
-/* Deletes the first segments of a stream that nobody reads or writes any more, a bounded number; its tail must be empty. */
+enum { PURGE_MOST = 64 };
+/* Deletes the first segments of a stream that nobody reads or writes any more, PURGE_MOST of them; its tail must be empty. */
 void batch_purge(struct batch *batch, uint64_t stream);
+/* Deletes the newest snapshots of an attempt, PURGE_MOST of them. */
+void batch_purge_snapshots(struct batch *batch, struct uuid attempt);
 /* Called by store_finish on the owner's thread, in order of addition; err is ERR_OK (on disk) or ERR_STORAGE. */
 void batch_after(struct batch *batch, void (*fn)(void *arg, enum err err), void *arg);
 /* The store owns the batch until it is delivered; store_finish runs the after-calls and frees it. */
@@ -139,6 +142,12 @@ enum err reader_head(struct reader *reader, uint64_t stream, uint64_t *ret_head,
 bool     reader_in_tail(struct reader *reader, uint64_t stream);
 /* The frame that holds WF number `after + 1`: the last one with wf_before <= after (model.md 5.1). ERR_NOT_FOUND. */
 enum err reader_frame_by_wf(struct reader *reader, uint64_t stream, uint64_t after, uint64_t *ret_first_seq);
+/* How many segments the stream has, counted up to PURGE_MOST + 1. */
+enum err reader_segments(struct reader *reader, uint64_t stream, int64_t *ret);
+/* Runs that ended from from_ms to before before_ms and whose ledger is still there: their keys and completed_ms, in the order of
+ * that, at most `limit`. */
+enum err reader_ended(struct reader *reader, int64_t from_ms, int64_t before_ms, int64_t limit,
+                      void (*each)(void *user, struct uuid workspace, struct uuid id, int64_t completed_ms), void *user);
 /* The snapshot of an attempt with the highest seq <= at_most. ERR_NOT_FOUND. */
 enum err reader_snapshot(struct reader *reader, struct uuid attempt, uint64_t at_most, struct snapshot_row *ret);
 

@@ -68,6 +68,24 @@ static enum err purge(struct store *store, const struct op *op, struct error *er
     return err;
 }
 
+static enum err purge_snapshots(struct store *store, const struct op *op, struct error *error)
+{
+    const struct db_driver *driver = store->driver;
+    struct db_stmt        **stmt = &store->writer.snapshot_purge;
+    struct span             attempt = uuid_span((const struct uuid *)(const void *)(op + 1));
+    bool                    row;
+    enum err                err = writer_prepare(store, stmt, SQL_SNAPSHOT_PURGE, error);
+    if (err)
+        return err;
+    err = driver->bind_bytes(*stmt, 1, attempt);
+    if (!err)
+        err = driver->bind_bytes(*stmt, 2, attempt);
+    if (!err)
+        err = driver->step(*stmt, &row, error);
+    driver->reset(*stmt);
+    return err;
+}
+
 /* Rows are written as they come; frames are gathered and written together. */
 static enum err apply_batch(struct store *store, const struct batch *batch, struct error *error)
 {
@@ -78,7 +96,9 @@ static enum err apply_batch(struct store *store, const struct batch *batch, stru
             frames_stage(&store->writer, op);
             continue;
         }
-        enum err err = op->kind == OP_PURGE ? purge(store, op, error) : write_row(store, op, error);
+        enum err err = op->kind == OP_PURGE             ? purge(store, op, error)
+                       : op->kind == OP_PURGE_SNAPSHOTS ? purge_snapshots(store, op, error)
+                                                        : write_row(store, op, error);
         if (err)
             return err;
     }
@@ -363,8 +383,8 @@ void writer_close(struct store *store)
         for (unsigned how = 0; how < SQL_WRITE_COUNT; how++)
             driver->finalize(writer->rows[table][how]);
     struct db_stmt *const rest[] = { writer->tail_insert, writer->tail_delete, writer->tail_body,
-                                     writer->segment_insert, writer->segment_place, writer->segment_purge, writer->lease_renew,
-                                     writer->lease_look };
+                                     writer->segment_insert, writer->segment_place, writer->segment_purge, writer->snapshot_purge,
+                                     writer->lease_renew, writer->lease_look };
     for (size_t i = 0; i < ARRAY_LEN(rest); i++)
         driver->finalize(rest[i]);
     driver->close(writer->db);

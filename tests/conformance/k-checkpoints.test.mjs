@@ -159,6 +159,45 @@ suite('K checkpoints', {}, (test) => {
         assert.deepEqual((await api.ok(api.get(`/runs/${run.run_id}/inspection`))).replay, { replays: made });
     });
 
+    test('3.6 3.7 what a replay does again names the node execution of its source, try by try and attempt by attempt', async ({ api }) => {
+        const agent = await makeAgent(api, graph([node('a', 'core.set', { value: { n: 1 } }, 'flaky'),
+            node('flaky', 'core.fail', { code: 'x', category: 'tool', message: 'once', retryable: true, fail_times: 1 }, 'gate', { policy: { max_tries: 2, backoff_ms: 1 } }),
+            node('gate', 'core.human', { prompt: '?' }, 'end'), node('end', 'core.fail', { code: 'y', category: 'tool', message: 'always', retryable: true })], { max_attempts: 2 }));
+        const asked = await api.waiting((await api.create({ agent_id: agent })).run_id);
+        await api.ok(api.resume(asked.run_id, { input: 'yes' }), 200);
+        const run = await api.until(asked.run_id);
+        assert.deepEqual([run.status, run.current_attempt_no], ['failed', 2]);
+        const executions = async (id) => (await api.ok(api.get(`/runs/${id}/inspection`), 200)).node_executions;
+        const source = await executions(run.run_id);
+        assert.deepEqual(source.map((x) => [x.attempt_no, x.node]), [[1, 'a'], [1, 'flaky'], [1, 'flaky'], [1, 'gate'], [1, 'end'], [2, 'end']]);
+        assert.ok(source.every((x) => x.replayed_from_node_execution_id === null), 'an original repeats nothing');
+        const [own] = (await api.ok(api.get('/runs/failures', { agent_id: agent }), 200)).items;
+        assert.deepEqual([own.ancestry_kind, own.replayed_from_node_execution_id], ['retry', null]);
+        const { items } = await index(api, run);
+        for (const item of items.filter((i) => i.attempt_no === 1)) {
+            const { run_id } = await api.ok(replay(api, run, item, { mode: 'strict' }), 201);
+            await api.until(run_id);
+            const done = source.filter((x) => x.attempt_no === 1 && item.kind === 'node').findIndex((x) => x.node_execution_id === item.node_execution_id);
+            const again = source.slice(item.kind === 'human' ? 3 : done + 1); // what was asked when the checkpoint was made is asked again
+            const mine = await executions(run_id);
+            assert.deepEqual(mine.map((x) => [x.attempt_no, x.node]), again.map((x) => [x.attempt_no, x.node]), `${item.kind} ${item.node}`);
+            assert.deepEqual(mine.map((x) => x.replayed_from_node_execution_id), again.map((x) => x.node_execution_id), `${item.kind} ${item.node}`);
+            const { items: failures } = await api.ok(api.get('/runs/failures', { agent_id: agent, limit: 500 }), 200);
+            const failed = failures.filter((f) => f.run_id === run_id);
+            assert.equal(failed.length, mine.filter((x) => x.status === 'failed').length);
+            for (const failure of failed) {
+                const at = mine.find((x) => x.node_execution_id === failure.node_execution_id);
+                assert.equal(failure.replayed_from_node_execution_id, at.replayed_from_node_execution_id, JSON.stringify(failure));
+            }
+        }
+        const second = items.find((i) => i.attempt_no === 2);
+        assert.equal(second, undefined, 'nothing finished in the second attempt');
+        const rerun = await api.ok(api.post(`/runs/${run.run_id}/rerun`, undefined), 201);
+        await api.waiting(rerun.run_id);
+        assert.ok((await executions(rerun.run_id)).every((x) => x.replayed_from_node_execution_id === null), 'a rerun is no replay');
+        await api.ok(api.cancel(rerun.run_id), 200);
+    });
+
     test('K5 K6 bodies and checkpoints that will not do', async ({ api, E, H }) => {
         const run = await api.createAndFinish({ agent_id: E });
         const other = await api.createAndFinish({ agent_id: E });

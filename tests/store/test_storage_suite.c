@@ -413,6 +413,62 @@ static void the_snapshot_with_the_highest_seq_is_found(void **state)
     }
 }
 
+static void snapshots_are_purged_newest_first_and_of_one_attempt(void **state)
+{
+    enum { MANY = PURGE_MOST + 5 };
+    struct fixture *fixture = fixture_of(state);
+    struct batch   *batch = batch_of(fixture);
+    for (int64_t seq = 0; seq < MANY; seq++)
+        for (unsigned attempt = 5; attempt <= 6; attempt++) {
+            struct snapshot_row row = { .attempt = uuid_no(attempt), .seq = seq, .body = SPAN("state") };
+            batch_put(batch, TABLE_snapshot, &row);
+        }
+    must_commit(fixture, batch);
+    for (int64_t left = MANY - PURGE_MOST; left >= 0; left -= MANY - PURGE_MOST) {
+        batch = batch_of(fixture);
+        batch_purge_snapshots(batch, uuid_no(5));
+        must_commit(fixture, batch);
+        struct snap        *snap = snap_begin(fixture);
+        struct snapshot_row row = { 0 };
+        assert_int_equal(reader_snapshot(snap->reader, uuid_no(5), UINT64_MAX, &row), left ? ERR_OK : ERR_NOT_FOUND);
+        assert_int_equal(row.seq, left ? left - 1 : 0);
+        assert_int_equal(reader_snapshot(snap->reader, uuid_no(6), UINT64_MAX, &row), ERR_OK);
+        assert_int_equal(row.seq, MANY - 1);
+        snap_end(snap);
+    }
+}
+
+static void see_ended(void *user, struct uuid workspace, struct uuid id, int64_t completed_ms)
+{
+    struct seen *seen = user;
+    assert_true(uuid_eq(workspace, uuid_no(1)));
+    assert_true(uuid_eq(id, uuid_no(100 + (unsigned)completed_ms / 10)));
+    seen->numbers[seen->count++] = completed_ms;
+}
+
+/* Runs 1 to 9 ended at ten times their number, but for every third one, which goes on; every fifth one's ledger is gone. */
+static void runs_that_ended_are_found_in_the_order_of_their_ends(void **state)
+{
+    struct fixture *fixture = fixture_of(state);
+    struct batch   *batch = batch_of(fixture);
+    for (unsigned i = 9; i >= 1; i--) {
+        struct run_row row = { .workspace = uuid_no(1), .id = uuid_no(100 + i), .stream = i % 5 ? (int64_t)(1000 + i) : 0,
+                               .completed_ms = i % 3 ? (int64_t)i * 10 : 0 };
+        batch_put(batch, TABLE_run, &row);
+    }
+    must_commit(fixture, batch);
+    static const struct { int64_t from, before, limit; unsigned count; int64_t numbers[6]; } cases[] = {
+        { 0, 1000, 100, 5, { 10, 20, 40, 70, 80 } }, { 0, 1000, 2, 2, { 10, 20 } }, { 20, 80, 100, 3, { 20, 40, 70 } }, { 81, 1000, 9, 0, { 0 } },
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct seen  seen = { .count = 0 };
+        struct snap *snap = snap_begin(fixture);
+        assert_int_equal(reader_ended(snap->reader, cases[i].from, cases[i].before, cases[i].limit, see_ended, &seen), ERR_OK);
+        snap_end(snap);
+        assert_seen(&seen, cases[i].numbers, cases[i].count);
+    }
+}
+
 /* ---- frames ---- */
 
 struct expected {
@@ -602,6 +658,32 @@ static void large_frames_come_back(void **state)
     check_all(fixture, model);
     reopen(fixture);
     check_all(fixture, model);
+    model_done(model);
+    free(model);
+}
+
+static void a_purge_takes_the_segments_of_one_stream(void **state)
+{
+    struct fixture *fixture = fixture_of(state);
+    struct model   *model = mem_alloc(sizeof *model);
+    append_at_random(fixture, model, 60);
+    assert_true(fixture_settled(fixture));
+    struct batch *batch = batch_of(fixture);
+    int64_t       before, after, other;
+    struct snap  *snap = snap_begin(fixture);
+    assert_int_equal(reader_segments(snap->reader, 1000, &before), ERR_OK);
+    assert_true(before > 0 && before <= PURGE_MOST && !reader_in_tail(snap->reader, 1000));
+    snap_end(snap);
+    batch_purge(batch, 1000);
+    must_commit(fixture, batch);
+    snap = snap_begin(fixture);
+    assert_int_equal(reader_segments(snap->reader, 1000, &after), ERR_OK);
+    assert_int_equal(reader_segments(snap->reader, 1001, &other), ERR_OK);
+    assert_int_equal(after, 0);
+    assert_true(other > 0);
+    for (unsigned i = 1; i < ARRAY_LEN(model->streams); i++)
+        check_stream(model, snap->reader, i);
+    snap_end(snap);
     model_done(model);
     free(model);
 }
@@ -931,7 +1013,9 @@ static void the_log_is_checkpointed_and_reused(void **state)
 #define SUITE(setup)                                                                                                            \
     ON(setup, rows_of_every_table_come_back_as_they_went), ON(setup, put_replaces_all_columns),                                 \
         ON(setup, an_insert_of_a_key_that_exists_stops_the_store), ON(setup, queries_filter_order_and_cut),                     \
-        ON(setup, queries_compare_bytes), ON(setup, a_callback_may_read), ON(setup, the_snapshot_with_the_highest_seq_is_found), \
+        ON(setup, queries_compare_bytes), ON(setup, a_callback_may_read), ON(setup, the_snapshot_with_the_highest_seq_is_found),  \
+        ON(setup, snapshots_are_purged_newest_first_and_of_one_attempt),                                                       \
+        ON(setup, runs_that_ended_are_found_in_the_order_of_their_ends), ON(setup, a_purge_takes_the_segments_of_one_stream), \
         ON(setup, streams_are_dense_over_tail_and_segments), ON(setup, large_frames_come_back),                                 \
         ON(setup, settled_rows_leave_the_tail), ON(setup, the_tail_stays_inside_its_bound), ON(setup, a_snapshot_does_not_move), \
         ON(setup, after_calls_come_in_order), ON(setup, an_empty_batch_comes_back_too),                                         \

@@ -11,7 +11,7 @@ struct judged {
     struct run_row run;
     struct uuid    node_execution; /* nil: none failed */
     struct uuid    retried_from;   /* nil: the first try */
-    bool           can_retry, can_replay;
+    bool           can_retry, can_replay, expired; /* expired: the run's ledger was removed by retention */
 };
 
 struct ancestors {
@@ -46,21 +46,24 @@ static struct uuid ancestor(struct reader *reader, const struct failure_row *row
     return to.execution;
 }
 
-static void judge(struct reader *reader, const struct failure_row *row, struct judged *ret)
+static void judge(struct call *call, const struct failure_row *row, struct judged *ret)
 {
     *ret = (struct judged){ .run = { .workspace = row->workspace, .id = row->run } };
-    if (reader_get(reader, TABLE_run, &ret->run))
+    if (reader_get(call->reader, TABLE_run, &ret->run))
         return;
     if (row->op)
         ret->node_execution = operation_id(row->run, row->attempt, (uint32_t)row->op);
-    ret->retried_from = ancestor(reader, row);
-    ret->can_replay = row->checkpoint_seq > 0 || row->attempt_no > 1;
+    ret->retried_from = ancestor(call->reader, row);
+    ret->expired = run_expired(call->api->engine, &ret->run);
+    ret->can_replay = !ret->expired && (row->checkpoint_seq > 0 || row->attempt_no > 1);
     ret->can_retry = row->scope == SCOPE_RUN && row->retryable && uuid_eq(ret->run.attempt, row->attempt) &&
-                     !retry_check(reader, &ret->run, NULL);
+                     !retry_check(call->api->engine, call->reader, &ret->run, NULL);
 }
 
 static const char *status_of(const struct failure_row *row, const struct judged *j)
 {
+    if (j->expired)
+        return "expired";
     if (row->status == STORED_RETRIED)
         return "retried";
     return j->run.status == RUN_COMPLETED ? "resolved" : "open";
@@ -110,11 +113,11 @@ static void put_who(struct jw *w, const struct failure_row *row, const struct ju
     put_text(w, "source_kind", row->op ? SPAN("node_execution") : SPAN("run_attempt"));
 }
 
-void render_failure(struct jw *w, struct reader *reader, const struct failure_row *row)
+void render_failure(struct jw *w, struct call *call, const struct failure_row *row)
 {
     struct judged j;
     struct uuid   none = { { 0 } };
-    judge(reader, row, &j);
+    judge(call, row, &j);
     bool replayed = !uuid_is_nil(j.run.replayed_from), retried = !uuid_is_nil(j.retried_from) || row->attempt_no > 1;
     jw_obj(w);
     put_who(w, row, &j);
@@ -127,7 +130,7 @@ void render_failure(struct jw *w, struct reader *reader, const struct failure_ro
     put_bool(w, "is_retryable", row->retryable);
     put_text(w, "provider_error_code", row->provider_code);
     put_id(w, "retried_from_node_execution_id", j.retried_from);
-    put_id(w, "replayed_from_node_execution_id", none);
+    put_id(w, "replayed_from_node_execution_id", origin_of_failure(call->reader, &j.run, row));
     put_bool(w, "can_retry", j.can_retry);
     put_id(w, "retry_from_node_execution_id", j.can_retry ? j.node_execution : none);
     put_bool(w, "can_replay", j.can_replay);
@@ -144,7 +147,7 @@ void render_failure(struct jw *w, struct reader *reader, const struct failure_ro
 static bool list_failure(void *user, const void *row)
 {
     struct call *call = user;
-    render_failure(&call->w, call->reader, row);
+    render_failure(&call->w, call, row);
     call->shown++;
     return true;
 }
@@ -213,7 +216,8 @@ static void put_payload(struct call *call, const struct failure_row *row)
     struct run_row       run = { .workspace = row->workspace, .id = row->run };
     struct attempt_span *attempts;
     size_t               count;
-    if (reader_get(call->reader, TABLE_run, &run) || attempts_read(call->reader, &run, &call->arena, &attempts, &count))
+    if (reader_get(call->reader, TABLE_run, &run) || attempts_read(call->reader, &run, &call->arena, &attempts, &count) ||
+        run_expired(call->api->engine, &run))
         return;
     jw_key(w, "payload");
     jw_obj(w);
@@ -248,7 +252,7 @@ void failures_get(struct call *call)
     }
     jw_obj(&call->w);
     jw_key(&call->w, "failure");
-    render_failure(&call->w, call->reader, &row);
+    render_failure(&call->w, call, &row);
     put_payload(call, &row);
     jw_end(&call->w);
     call_send(call, 200);

@@ -23,6 +23,7 @@ struct inspect {
     struct attempt_span  *attempts, *attempt; /* attempt: the one being read */
     size_t                attempt_count;
     struct buf            executions;         /* struct execution */
+    struct origins       *origins;            /* of a replay: what it repeats */
     struct attempt_ref    ref;
     struct buf            events;             /* of the current attempt, rendered, with commas */
     size_t                event_count;
@@ -39,6 +40,16 @@ static struct execution *find(struct inspect *in, uint32_t op)
         if (all[i].op == op && all[i].attempt == in->attempt)
             return &all[i];
     return NULL;
+}
+
+/* What a node execution of a replay repeats of the source: it is the nth start of its node in its attempt. */
+static struct uuid replays(const struct inspect *in, const struct execution *x)
+{
+    const struct execution *all = (const struct execution *)(const void *)in->executions.p;
+    unsigned                nth = 0;
+    for (const struct execution *other = all; other < x; other++)
+        nth += other->attempt == x->attempt && span_eq(other->node, x->node);
+    return origin_of(in->origins, x->attempt->no, x->node, nth);
 }
 
 static struct uuid execution_id(const struct inspect *in, const struct execution *x)
@@ -230,8 +241,7 @@ static enum err put_attempts(struct inspect *in, struct jw *w)
 static void put_execution(struct inspect *in, struct jw *w, const struct execution *x)
 {
     static const char *const members[] = { "capability_ref", "capability_version", "execution_binding", "step", "try_no" };
-    struct jv   started = json_read(x->started, &in->call->arena);
-    struct uuid none = { { 0 } };
+    struct jv started = json_read(x->started, &in->call->arena);
     jw_obj(w);
     put_id(w, "node_execution_id", execution_id(in, x));
     put_id(w, "attempt_id", x->attempt->id);
@@ -255,7 +265,7 @@ static void put_execution(struct inspect *in, struct jw *w, const struct executi
     jw_key(w, "error");
     jw_raw(w, x->error);
     put_id(w, "retried_from_node_execution_id", x->retried_from);
-    put_id(w, "replayed_from_node_execution_id", none);
+    put_id(w, "replayed_from_node_execution_id", replays(in, x));
     jw_end(w);
 }
 
@@ -353,21 +363,21 @@ static void put_replay(struct inspect *in, struct jw *w)
 
 struct failure_out {
     struct jw     *w;
-    struct reader *reader;
+    struct call   *call;
     bool           shown;
 };
 
 static bool put_one_failure(void *user, const void *row)
 {
     struct failure_out *out = user;
-    render_failure(out->w, out->reader, row);
+    render_failure(out->w, out->call, row);
     out->shown = true;
     return false;
 }
 
 static void put_failure(struct inspect *in, struct jw *w)
 {
-    struct failure_out out = { .w = w, .reader = in->call->reader };
+    struct failure_out out = { .w = w, .call = in->call };
     struct query       query = { .table = TABLE_failure, .eq_count = 1, .order_column = "id", .descending = true, .limit = 1 };
     query.eq[0].column = "run";
     query.eq[0].uuid = in->run.id;
@@ -421,6 +431,8 @@ void runs_inspection(struct call *call)
     }
     if (!e)
         e = attempts_read(call->reader, &in.run, &call->arena, &in.attempts, &in.attempt_count);
+    if (!e)
+        e = origins_read(call->reader, &in.run, &call->arena, &in.origins);
     fill_latest(call->reader, &in.run);
     in.ref = attempt_ref_make(in.run.id, in.run.attempt, in.run.root_operation, in.run.parent_operation);
     if (!e)

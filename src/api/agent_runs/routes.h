@@ -68,6 +68,15 @@ struct attempt_span {
 enum err attempts_read(struct reader *reader, const struct run_row *row, struct arena *arena, struct attempt_span **ret,
                        size_t *ret_count);
 
+/* ancestry.c: what the node executions of a replay repeat of its source, as far as the source's ledgers are still there. */
+struct origins;
+/* In the arena; empty for a run that is no replay. ERR_OK, or what reading gave. */
+enum err    origins_read(struct reader *reader, const struct run_row *run, struct arena *arena, struct origins **ret);
+/* The source's node execution behind the nth start (from 0) of the node in an attempt of the replay; nil: it had none. */
+struct uuid origin_of(const struct origins *origins, int64_t attempt_no, struct span node, unsigned nth);
+/* The same for the node execution that failed; nil for a failure outside nodes and in a run that is no replay. */
+struct uuid origin_of_failure(struct reader *reader, const struct run_row *run, const struct failure_row *failure);
+
 /* checkpoints.c */
 void checkpoints_index(struct call *call);
 void checkpoints_get(struct call *call);
@@ -87,7 +96,7 @@ void approvals_reject(struct call *call);
 void failures_list(struct call *call);
 void failures_get(struct call *call);
 void runs_retry(struct call *call);
-void render_failure(struct jw *w, struct reader *reader, const struct failure_row *row); /* a RunFailureRetentionItem */
+void render_failure(struct jw *w, struct call *call, const struct failure_row *row); /* a RunFailureRetentionItem */
 
 /* observability.c */
 void observability_summary(struct call *call);

@@ -96,7 +96,9 @@ static bool open_source(struct call *call, bool touch, struct source *ret)
     case STREAM_RUN: case STREAM_ATTEMPT:
         err = source_of_run(call, &which, ret);
         if (err)
-            ds_fail(call, NULL, err, "", err == ERR_NOT_FOUND ? "there is no such run or attempt" : "the store cannot be read");
+            ds_fail(call, NULL, err, "", "%s", err == ERR_NOT_FOUND          ? "there is no such run or attempt"
+                                               : err == ERR_LEDGER_EXPIRED ? "the events were removed by retention"
+                                                                           : "the store cannot be read");
         return !err;
     case STREAM_RUNS_OTHER: case STREAM_CHANNEL: case STREAM_CONTROL: break;
     }

@@ -2,8 +2,9 @@
 /* runs.c - runs as streams, to read only: one attempt, or all attempts of a run one behind the other (streams.md 15).
  *
  * An attempt's stream has the seqs of the ledger and closes with its terminal event. In a run's stream the first field of an
- * offset is the attempt's number. It closes when the run is completed or cancelled: a failed run may be tried again. Who waits
- * at the end of a failed one follows a stream that never gets an event, until a look at the run's row says that it went on. */
+ * offset is the attempt's number. It closes when the run is completed or cancelled; a failed run may be tried again as
+ * long as its ledger is kept. Who waits at the end of a failed one follows a stream that never gets an event, until a look at the
+ * run's row says that it went on or that its time is over. */
 #include "api/agent_runs/render.h"
 #include "api/streams/streams.h"
 #include <stdlib.h>
@@ -49,7 +50,7 @@ static enum err open_attempt(struct call *call, const struct run_row *run, uint6
     if (!err)
         err = attempt_open(call->api->engine, call->workspace, run->id, attempt, &place, &error);
     if (err)
-        return err == ERR_STORAGE ? err : ERR_NOT_FOUND;
+        return err == ERR_STORAGE || err == ERR_LEDGER_EXPIRED ? err : ERR_NOT_FOUND;
     stream_unref(source->stream);
     free(source->ref);
     source->stream = place.stream;
@@ -60,9 +61,9 @@ static enum err open_attempt(struct call *call, const struct run_row *run, uint6
     return ERR_OK;
 }
 
-static bool run_final(const struct run_row *run)
+static bool run_final(const struct engine *engine, const struct run_row *run)
 {
-    return run->status == RUN_COMPLETED || run->status == RUN_CANCELLED;
+    return run->status == RUN_COMPLETED || run->status == RUN_CANCELLED || run_expired(engine, run);
 }
 
 enum err source_of_run(struct call *call, const struct stream_name *name, struct source *ret)
@@ -79,7 +80,7 @@ enum err source_of_run(struct call *call, const struct stream_name *name, struct
     ret->run = id;
     ret->attempts = whole ? (uint64_t)run.attempt_no : 0;
     ret->tail = (struct ds_offset){ ret->attempts, ret->upto };
-    ret->closed = stream_finished(ret->stream) && (!whole || run_final(&run));
+    ret->closed = stream_finished(ret->stream) && (!whole || run_final(call->api->engine, &run));
     return ERR_OK;
 }
 
@@ -125,10 +126,10 @@ static void look(struct loop_timer *timer)
     struct run_row     run;
     loop_timer_set(timer, loop_now_us(engine_loop(engine)) + LOOK_US);
     bool moved = !run_row_get(engine, p->workspace, p->run, &arena, &run) &&
-                 ((uint64_t)run.attempt_no != p->attempts || run_final(&run));
+                 ((uint64_t)run.attempt_no != p->attempts || run_final(engine, &run));
     arena_done(&arena);
     if (moved)
-        stream_end_followers(p->stream, FOLLOW_AGE); /* ends p too; the client comes again and finds the next attempt */
+        stream_end_followers(p->stream, FOLLOW_AGE); /* ends p too; the client comes again and finds the next attempt, or the end */
 }
 
 struct parked_run *run_park(struct call *call, struct source *source)
