@@ -2,7 +2,7 @@
 /* follow.c - the follower: a cursor, a stream reader, and the rule when to try again. */
 #include "cli/follow.h"
 #include "base/env.h"
-#include "model/sse_parse.h"
+#include "net/sse_parse.h"
 #include <inttypes.h>
 #include <poll.h>
 #include <stdio.h>

@@ -8,7 +8,7 @@
  * Everything that calls back runs between call_enter and call_leave, because on_chunk may cancel the call: it is closed at
  * once, but its memory stays until call_leave. */
 #pragma once
-#include "model/fields.h"
+#include "base/fields.h"
 #include "model/model.h"
 
 struct provider;

@@ -7,7 +7,7 @@
  * either sign of the end. Bounds: an event EVENT_MAX, the answer ANSWER_MAX. */
 #include "base/utf8.h"
 #include "model/provider.h"
-#include "model/sse_parse.h"
+#include "net/sse_parse.h"
 #include <strings.h>
 
 enum {
@@ -570,6 +570,7 @@ static enum err send_request(struct chat_call *chat, struct span body, struct er
     headers[count] = NULL;
     struct http_call_config config = {
         .method = "POST",
+        .trusted = true, /* the configuration names it */
         .url = arena_printf(&call->arena, "%.*s/chat/completions", SPAN_ARG(http->base_url)).p,
         .headers = headers,
         .body = body,

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <strings.h>
+#include <sys/socket.h>
 
 enum { CONNECT_TIMEOUT_MS = 10 * 1000, IDLE_TIMEOUT_MS = 120 * 1000 };
 
@@ -20,6 +21,7 @@ struct http_client {
     struct loop_timer timer;     /* libcurl's */
     struct loop_timer later;     /* due at once while calls wait to be added or dropped */
     struct http_call *first;     /* all calls */
+    struct outbound  *outbound;
     unsigned          inside;    /* libcurl is on the stack */
     bool              changed;   /* some call is NEW or DROPPED */
 };
@@ -35,7 +37,7 @@ struct http_call {
     struct http_call        *prev, *next;
     struct http_call_config  config;      /* callbacks and limits; its pointers are not kept */
     CURL                    *easy;
-    struct curl_slist       *headers;
+    struct curl_slist       *headers, *resolve;
     struct loop_timer        idle;
     uint64_t                 heard_us;    /* when the last byte came */
     uint64_t                 bytes;
@@ -43,6 +45,7 @@ struct http_call {
     enum call_state          state;
     enum err                 failed;      /* ours: decided by us, whatever libcurl says then */
     bool                     head_done;
+    bool                     sent;        /* the request, or the first bytes of it */
     char                     reason[CURL_ERROR_SIZE];
 };
 
@@ -61,6 +64,7 @@ static void call_free(struct http_call *call)
         curl_multi_remove_handle(client->multi, call->easy); /* an unfinished transfer closes its socket here */
     curl_easy_cleanup(call->easy);
     curl_slist_free_all(call->headers);
+    curl_slist_free_all(call->resolve);
     free(call);
 }
 
@@ -136,6 +140,16 @@ static void head_complete(struct http_call *call)
         call->config.on_head(call->config.user, (int)status, span_of(type), call->retry_after_s);
 }
 
+static void tell_header(struct http_call *call, struct span line)
+{
+    const char *colon = memchr(line.p, ':', line.n);
+    long        status = 0;
+    curl_easy_getinfo(call->easy, CURLINFO_RESPONSE_CODE, &status);
+    if (colon && status >= 200 && call->config.on_header)
+        call->config.on_header(call->config.user, span_make(line.p, (size_t)(colon - line.p)),
+                               trimmed(span_make(colon + 1, line.n - (size_t)(colon - line.p) - 1)));
+}
+
 /* One header line, the status line, or the empty line behind them. Anything but n stops the transfer. */
 static size_t on_header(char *p, size_t size, size_t n, void *user)
 {
@@ -150,7 +164,9 @@ static size_t on_header(char *p, size_t size, size_t n, void *user)
         return line.n; /* a trailer */
     if (line.n >= 5 && memcmp(p, "HTTP/", 5) == 0)
         call->retry_after_s = -1;
-    else if (line.n >= sizeof name - 1 && strncasecmp(p, name, sizeof name - 1) == 0)
+    else
+        tell_header(call, line);
+    if (line.n >= sizeof name - 1 && strncasecmp(p, name, sizeof name - 1) == 0)
         call->retry_after_s = read_retry_after(call, trimmed(span_make(p + sizeof name - 1, line.n - (sizeof name - 1))));
     else if (trimmed(line).n == 0)
         head_complete(call);
@@ -206,6 +222,8 @@ static void finish(struct http_call *call, CURLcode code)
 {
     if (call->state == CALL_DROPPED) {
         call_free(call);
+    } else if (code && call->failed == ERR_FORBIDDEN) {
+        call_done(call, ERR_FORBIDDEN, "the URL leads to an address that is not public; outbound.allow in the configuration can allow it");
     } else if (call->failed == ERR_TOO_LARGE) {
         call_done(call, ERR_TOO_LARGE, "the response body exceeds its limit");
     } else {
@@ -214,6 +232,55 @@ static void finish(struct http_call *call, CURLcode code)
         snprintf(message, sizeof message, "%.63s%s%.250s", what, call->reason[0] ? ": " : "", call->reason);
         call_done(call, err_of(code), message);
     }
+}
+
+/* ---- where it may lead ---- */
+
+/* libcurl connects the socket that this gives to exactly this address. Once one address of a host was refused no other is taken:
+ * a name that leads inside and outside is not one to trust. */
+static curl_socket_t open_socket(void *user, curlsocktype purpose, struct curl_sockaddr *address)
+{
+    struct http_call *call = user;
+    if (call->failed == ERR_FORBIDDEN ||
+        (!call->config.trusted && !outbound_allows_address(call->client->outbound, &address->addr))) {
+        call->failed = ERR_FORBIDDEN;
+        return CURL_SOCKET_BAD;
+    }
+    return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+}
+
+/* The connection stands and the request follows. */
+static int before_request(void *user, char *remote_ip, char *local_ip, int remote_port, int local_port)
+{
+    struct http_call *call = user;
+    call->sent = true;
+    return CURL_PREREQFUNC_OK;
+}
+
+bool http_call_sent(const struct http_call *call)
+{
+    return call->sent;
+}
+
+void http_client_allow(struct http_client *client, struct outbound *outbound)
+{
+    outbound_free(client->outbound);
+    client->outbound = outbound;
+}
+
+/* By what the URL alone says. A host that is allowed by name is trusted from here on. */
+static enum err check_url(struct http_client *client, struct http_call_config *config, const char *url, struct error *error)
+{
+    struct arena arena = { 0 };
+    struct span  host;
+    enum err     err = outbound_url(url, &arena, &host, error);
+    if (!err)
+        config->trusted = config->trusted || outbound_allows_host(client->outbound, host);
+    if (!err && !config->trusted && !outbound_allows_literal(client->outbound, host))
+        err = error_set(error, ERR_FORBIDDEN, "url", "%.*s is not a public address; outbound.allow in the configuration can allow it",
+                        SPAN_ARG(host));
+    arena_done(&arena);
+    return err;
 }
 
 /* ---- libcurl on the loop ---- */
@@ -351,6 +418,7 @@ void http_client_free(struct http_client *client)
     curl_multi_cleanup(client->multi);
     loop_timer_clear(&client->timer);
     loop_timer_clear(&client->later);
+    outbound_free(client->outbound);
     free(client);
     curl_global_cleanup();
 }
@@ -375,6 +443,17 @@ static bool add_headers(struct http_call *call, const char *const *lines)
     }
     /* What libcurl would add by itself: a form's content type, and a wait for 100 Continue. */
     return (typed || add_header(call, "Content-Type:")) && add_header(call, "Expect:");
+}
+
+static bool add_resolve(struct http_call *call, const char *const *lines)
+{
+    for (; lines && *lines; lines++) {
+        struct curl_slist *longer = curl_slist_append(call->resolve, *lines);
+        if (!longer)
+            return false;
+        call->resolve = longer;
+    }
+    return true;
 }
 
 static CURLcode set_request(CURL *easy, const struct http_call_config *config)
@@ -412,21 +491,28 @@ static void set_rules(struct http_call *call, const struct http_call_config *con
     curl_easy_setopt(easy, CURLOPT_HEADERDATA, call);
     curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
     curl_easy_setopt(easy, CURLOPT_WRITEDATA, call);
-}
-
-static bool url_is_http(const char *url)
-{
-    return strncasecmp(url, "http://", 7) == 0 || strncasecmp(url, "https://", 8) == 0;
+    curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, open_socket);
+    curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, call);
+    curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, before_request);
+    curl_easy_setopt(easy, CURLOPT_PREREQDATA, call);
+    curl_easy_setopt(easy, CURLOPT_RESOLVE, call->resolve);
+    if (!call->config.trusted) { /* never through a connection that a trusted call has opened, and none is left for later */
+        curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 1L);
+        curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, 1L);
+    }
 }
 
 enum err http_call_start(struct http_client *client, const struct http_call_config *config, struct http_call **ret,
                          struct error *error)
 {
-    if (!url_is_http(config->url))
-        return error_set(error, ERR_INVALID_PARAMETER, "url", "not an http or https URL");
+    struct http_call_config checked = *config;
+    enum err                err = check_url(client, &checked, config->url, error);
+    if (err)
+        return err;
     struct http_call *call = mem_alloc(sizeof *call);
     call->client = client;
-    call->config = *config;
+    call->config = checked;
+    call->config.resolve = NULL;
     call->config.method = call->config.url = NULL; /* the caller's; libcurl has its copies */
     call->config.headers = NULL;
     call->config.body = SPAN_NONE;
@@ -435,7 +521,8 @@ enum err http_call_start(struct http_client *client, const struct http_call_conf
     call->retry_after_s = -1;
     loop_timer_init(&call->idle, client->loop, on_idle);
     call->easy = curl_easy_init();
-    if (!call->easy || !add_headers(call, config->headers) || set_request(call->easy, config)) {
+    if (!call->easy || !add_headers(call, config->headers) || !add_resolve(call, config->resolve) ||
+        set_request(call->easy, config)) {
         call_free(call);
         return error_set(error, ERR_INVALID_PARAMETER, NULL, "not a request that can be sent");
     }

@@ -2,7 +2,7 @@
 /* fuzz_sse.c - any bytes, cut anywhere, are the same events as the same bytes at once.
  *
  * The first byte of the input says how large the pieces are, the second how small the limit is. */
-#include "model/sse_parse.h"
+#include "net/sse_parse.h"
 #include <stdlib.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

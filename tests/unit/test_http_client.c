@@ -209,6 +209,7 @@ static void trial_start(struct trial *t, uint16_t port, struct http_call_config 
     snprintf(url, sizeof url, "http://127.0.0.1:%u/path?q", port);
     config.url = url;
     config.method = config.method ? config.method : "POST";
+    config.trusted = true; /* what is refused is tested in test_outbound.c */
     config.on_head = on_head;
     config.on_data = on_data;
     config.on_done = on_done;
@@ -483,6 +484,7 @@ static void refused_calls(void **state)
     struct http_call_config config = { .method = "GET", .url = "file:///etc/passwd", .on_done = on_done, .user = &t };
     assert_int_equal(http_call_start(t.client, &config, &call, &error), ERR_INVALID_PARAMETER);
     config.url = "http://127.0.0.1/";
+    config.trusted = true;
     config.headers = bad_header;
     assert_int_equal(http_call_start(t.client, &config, &call, &error), ERR_INVALID_PARAMETER);
     assert_null(call);

@@ -4,7 +4,7 @@
  * Each case is a stream and the events it must give, written as "type|data|id;" with \n for LF. Every case is read whole,
  * byte by byte, and cut at every place into two. */
 #include "unit.h"
-#include "model/sse_parse.h"
+#include "net/sse_parse.h"
 #include <stdlib.h>
 
 enum { ROOM = 4096 };

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* fields.c - reads a JSON object by a table of its members, and names the member that is wrong. */
-#include "model/fields.h"
+#include "base/fields.h"
 #include <stdarg.h>
 #include <stdio.h>
 

@@ -3,7 +3,7 @@
  *
  * A line that lies whole in the bytes at hand is read where it lies; only the piece of a line at the end of the bytes is
  * copied. Limits are checked before anything is copied. */
-#include "model/sse_parse.h"
+#include "net/sse_parse.h"
 
 static const char MARK[3] = { '\xef', '\xbb', '\xbf' }; /* U+FEFF, allowed once at the very beginning */
 
