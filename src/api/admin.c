@@ -464,6 +464,7 @@ const struct route admin_routes[] = {
     { HTTP_M_GET,    "/v1/api/audit",           "audit:read",   audit_list,        ROUTE_READ | ROUTE_HEAVY | ROUTE_TENANT },
     { HTTP_M_GET,    "/healthz",                NULL,           healthz,           ROUTE_TENANT },
     { HTTP_M_GET,    "/readyz",                 NULL,           readyz,            ROUTE_TENANT },
+    { HTTP_M_GET,    "/openapi.json",           NULL,           openapi_send,      ROUTE_TENANT },
     { HTTP_M_GET,    "/metrics",                NULL,           metrics,           ROUTE_TENANT },
     { 0 },
 };

@@ -4,6 +4,11 @@
 
 static const struct route *const surfaces[] = { agent_runs_routes, admin_routes, streams_routes };
 
+const struct route *route_table(size_t i)
+{
+    return i < ARRAY_LEN(surfaces) ? surfaces[i] : NULL;
+}
+
 static const char *const method_names[] = { "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "" };
 
 static int hex(char c)

@@ -396,6 +396,7 @@ enum err api_new(const struct api_config *config, struct api **ret, struct error
         api->dev = auth_add(api->auth, auth_tenant(api->auth), auth_workspaces(api->auth)->row.id, SPAN("dev"), SPAN("[\"*\"]"),
                             SPAN("dev"), 0, false);
     api->ds = streams_new(api);
+    openapi_document(config->version, &api->openapi);
     *ret = api;
     return ERR_OK;
 }
@@ -410,6 +411,7 @@ void api_free(struct api *api)
     if (!api)
         return;
     streams_free(api->ds);
+    buf_done(&api->openapi);
     auth_free(api->auth);
     free(api);
 }
