@@ -489,7 +489,7 @@ static void read_calls(struct turn *t, struct jv calls)
 }
 
 /* As the conversation remembers it. Calls that nobody answers may not stand there, so they are left out when the loop ends
- * before they ran. Arguments that are no JSON are left out too: a provider may have to parse them. */
+ * before they ran. Arguments that are no JSON object are left out too: a provider may have to parse them. */
 static void put_answer(struct machine *m, struct jv answer)
 {
     CLEANUP(buf_done) struct buf text = { 0 };
@@ -514,7 +514,7 @@ static void put_answer(struct machine *m, struct jv answer)
             jw_key(&w, "name");
             jw_str(&w, m->calls[j].shown);
             jw_key(&w, "arguments");
-            jw_str(&w, m->calls[j].arguments.n ? m->calls[j].arguments : SPAN("{}"));
+            jw_str(&w, m->calls[j].arguments.n && m->calls[j].arguments.p[0] == '{' ? m->calls[j].arguments : SPAN("{}"));
             jw_end(&w);
         }
         jw_arr_end(&w);
@@ -546,7 +546,7 @@ static void repair(struct turn *t, struct span wrong)
     struct machine *m = t->m;
     struct arena *arena = t->out->arena;
     bool again = m->repairs < m->agent->repairs;
-    struct span told = arena_printf(arena, "%.*sAnswer again with the corrected JSON document only.", SPAN_ARG(wrong));
+    struct span told = arena_printf(arena, "%.*s\nAnswer again with the corrected JSON document only.", SPAN_ARG(wrong));
 
     talk_add(&m->messages, arena_printf(arena, "{\"role\":\"user\",\"content\":%.*s}", SPAN_ARG(quoted(told, arena))), m->arena);
     m->phase = PHASE_MODEL;
@@ -840,7 +840,6 @@ static void begin_again(struct turn *t)
     m->life = LIFE_RUNNING;
     m->waits_clients = false;
     m->repairs = 0;
-    m->stopping = false;
     if (m->phase == PHASE_LIST)
         ask_list(t);
     else if (m->phase == PHASE_MODEL)

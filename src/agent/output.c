@@ -104,9 +104,9 @@ enum { OUTPUT_DEPTH = 64, WRONG_SHOWN = 20 };
 static struct span schema_wrong(const struct issues *issues, struct arena *arena)
 {
     CLEANUP(buf_done) struct buf text = { 0 };
-    BUF_LIT(&text, "The answer does not fit the schema:\n");
+    BUF_LIT(&text, "The answer does not fit the schema:");
     for (size_t i = 0; i < issues->count && i < WRONG_SHOWN; i++)
-        buf_printf(&text, "- %.*s %.*s\n", SPAN_ARG(issues->items[i].pointer), SPAN_ARG(issues->items[i].message));
+        buf_printf(&text, "\n- %.*s %.*s", SPAN_ARG(issues->items[i].pointer), SPAN_ARG(issues->items[i].message));
     return arena_copy(arena, buf_view(&text));
 }
 
@@ -120,8 +120,8 @@ bool output_parse(const struct machine *m, struct arena *arena, struct span *ret
     struct error error;
 
     if (json_parse(said, &(struct json_limits){ .depth = OUTPUT_DEPTH, .lone_surrogates = true }, arena, doc, &error)) {
-        *ret_wrong = arena_printf(arena, "The answer is not a JSON document: %s.\n%s", error.message,
-                                  span_is(m->last.finish_reason, "length") ? "It was cut off; make it shorter.\n" : "");
+        *ret_wrong = arena_printf(arena, "The answer is not a JSON document: %s.%s", error.message,
+                                  span_is(m->last.finish_reason, "length") ? " It was cut off; make it shorter." : "");
         return false;
     }
     if (m->agent->checks_output && !json_schema_fits(m->agent->schema, json_root(doc), &at, &issues)) {
