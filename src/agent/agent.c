@@ -545,7 +545,7 @@ static void repair(struct turn *t, struct span wrong)
 {
     struct machine *m = t->m;
     struct arena *arena = t->out->arena;
-    bool again = m->repairs < m->agent->repairs;
+    bool again = m->repairs < m->agent->repairs && m->steps < m->agent->max_steps;
     struct span told = arena_printf(arena, "%.*s\nAnswer again with the corrected JSON document only.", SPAN_ARG(wrong));
 
     talk_add(&m->messages, arena_printf(arena, "{\"role\":\"user\",\"content\":%.*s}", SPAN_ARG(quoted(told, arena))), m->arena);

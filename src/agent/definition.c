@@ -302,7 +302,7 @@ static enum tool_kind kind_by(struct reading *r, struct jv v, struct span name)
 {
     static const char *const bys[] = { "server", "client", "local", NULL };
     const struct local *local = local_find(name);
-    uint32_t by = read_enum(r, v, "by", bys, local ? 2 : r->client_mode ? 1 : 0);
+    uint32_t by = read_enum(r, v, "by", bys, r->client_mode ? 1 : local ? 2 : 0);
 
     if (span_is(name, "user_ask"))
         return KIND_ASK;

@@ -158,16 +158,16 @@ static void form_text(const struct machine *m, struct span structured, struct jw
     }
 }
 
-static void form_message(const struct machine *m, struct jw *w)
+static void form_message(struct span text, struct jw *w)
 {
     jw_key(w, "role");
     jw_cstr(w, "assistant");
     jw_key(w, "content");
-    jw_raw(w, said(m));
+    jw_raw(w, text);
 }
 
 /* workflow-runs.md 5.6; clients know four providers and fail at any other. */
-static void form_response(const struct machine *m, struct jw *w, struct arena *arena)
+static void form_response(const struct machine *m, struct span text, struct jw *w, struct arena *arena)
 {
     static const char *const known[] = { "anthropic", "openai", "xai", "google-ai-studio" };
 
@@ -193,7 +193,7 @@ static void form_response(const struct machine *m, struct jw *w, struct arena *a
     jw_key(w, "type");
     jw_cstr(w, "text");
     jw_key(w, "text");
-    jw_raw(w, said(m));
+    jw_raw(w, text);
     jw_end(w);
     jw_arr_end(w);
     jw_end(w);
@@ -209,13 +209,18 @@ static void form_response(const struct machine *m, struct jw *w, struct arena *a
 struct span output_make(const struct machine *m, struct span structured, struct arena *arena)
 {
     CLEANUP(buf_done) struct buf text = { 0 };
+    CLEANUP(buf_done) struct buf document = { 0 };
     struct jw w = jw_on(&text);
 
+    /* These forms have no other place for the document, and their readers parse the text. */
+    if (structured.n)
+        json_put_string(&document, structured);
+    struct span words = structured.n ? buf_view(&document) : said(m);
     jw_obj(&w);
     switch (m->agent->form) {
     case FORM_TEXT: form_text(m, structured, &w); break;
-    case FORM_MESSAGE: form_message(m, &w); break;
-    case FORM_RESPONSE: form_response(m, &w, arena); break;
+    case FORM_MESSAGE: form_message(words, &w); break;
+    case FORM_RESPONSE: form_response(m, words, &w, arena); break;
     }
     jw_end(&w);
     return arena_copy(arena, buf_view(&text));

@@ -75,7 +75,7 @@ static const struct story stories[] = {
         { "m1", ERR_OK, SAY("paid") } } },
     { "client tools and questions",
       "{" MODEL ",\"tool_mode\":\"client\",\"limits\":{\"wait_ttl_ms\":1000},\"tools\":[\"user_ask\",\"fs_read\",{\"name\":\"edit\","
-      "\"parameters\":{\"type\":\"object\",\"required\":[\"path\"]},\"approval\":true},\"kv_read\"]}",
+      "\"parameters\":{\"type\":\"object\",\"required\":[\"path\"]},\"approval\":true},{\"name\":\"kv_read\",\"by\":\"local\"}]}",
       HELLO,
       { { "m0", ERR_OK, CALLS(CALL("a", "user_ask", "{\\\"question\\\":\\\"Which region?\\\",\\\"options\\\":[{\\\"label\\\":\\\"eu\\\"}]}") ","
                               CALL("b", "fs_read", "[1]") "," CALL("c", "edit", "{}") "," CALL("d", "kv_read", "{\\\"key\\\":\\\"k\\\"}") ","
@@ -109,6 +109,10 @@ static const struct story stories[] = {
       "{" MODEL ",\"output\":{\"repairs\":1,\"name\":\"answer\",\"schema\":{\"type\":\"integer\"}}}",
       HELLO,
       { { "m0", ERR_OK, SAY("one") }, { "m1", ERR_OK, "{\"text\":\"\\\"tw\",\"finish_reason\":\"length\"}" } } },
+    { "a structured output cannot be repaired within the steps",
+      "{" MODEL ",\"limits\":{\"max_steps\":1},\"output\":{\"schema\":{\"type\":\"integer\"}}}",
+      HELLO,
+      { { "m0", ERR_OK, SAY("one") } } },
     { "the budget ends it with what is there",
       "{" MODEL ",\"tools\":[" CLIENT("a") "],\"output\":{\"schema\":{\"type\":\"integer\"}}}",
       HELLO,
@@ -212,13 +216,20 @@ static const struct story stories[] = {
       { { "m0", ERR_OK, "{\"text\":\"hi\",\"finish_reason\":\"stop\",\"response_id\":\"r\",\"model\":\"m-7\",\"usage\":{\"input_tokens\":1,"
                         "\"output_tokens\":2}}" } } },
     { "a response without details", "{" MODEL ",\"output_form\":\"response\"}", HELLO, { { "m0", ERR_OK, "{\"text\":\"hi\"}" } } },
+    { "a document in a response stands there without its fence",
+      "{" MODEL ",\"output_form\":\"response\",\"output\":{\"check\":false,\"schema\":{\"$ref\":\"#\"}}}",
+      HELLO,
+      { { "m0", ERR_OK, SAY("```\\n{\\\"a\\\": 1}\\n```") } } },
     { "a message as output", "{" MODEL ",\"output_form\":\"message\"}", HELLO, { { "m0", ERR_OK, SAY("hi") } } },
     { "a forced choice forces once",
       "{" MODEL ",\"tool_choice\":{\"name\":\"a.b\"},\"parallel_tool_calls\":false,\"tools\":[" CLIENT("a.b") "]}",
       HELLO,
       { { "m0", ERR_OK, CALLS(CALL("a", "a_b", "{}")) }, { "m0/t0", ERR_OK, "1" }, { "m1", ERR_OK, SAY("ok") } } },
     { "an input that is none", "{" MODEL "}", "{\"values\":{}}", { { NULL, 0, NULL } } },
-    { "an input of broken messages", "{" MODEL "}", "{\"input\":{\"messages\":[{\"role\":\"user\",\"content\":\"x\"},{\"role\":\"user\"}]}}", { { NULL, 0, NULL } } },
+    { "an input of broken messages",
+      "{" MODEL "}",
+      "{\"input\":{\"messages\":[{\"role\":\"user\",\"content\":\"x\"},{\"role\":\"user\"}]}}",
+      { { NULL, 0, NULL } } },
     { "any other input is JSON for the model", "{" MODEL "}", "{\"input\":{\"a\": [1.0]}}", { { "m0", ERR_OK, SAY("ok") } } },
 };
 
@@ -436,8 +447,10 @@ static void damaged_snapshots_are_refused(void **state)
         "{\"rev\":1,\"life\":\"running\",\"phase\":\"tools\",\"steps\":1,\"messages\":[]}",
         "{\"rev\":1,\"life\":\"running\",\"phase\":\"model\",\"messages\":[1]}",
         "{\"rev\":1,\"life\":\"running\",\"phase\":\"model\",\"steps\":-1,\"messages\":[]}",
-        "{\"rev\":1,\"life\":\"running\",\"phase\":\"tools\",\"steps\":1,\"messages\":[],\"calls\":[{\"id\":\"a\",\"name\":\"no\",\"arguments\":{},\"state\":\"tool\"}]}",
-        "{\"rev\":1,\"life\":\"running\",\"phase\":\"tools\",\"steps\":1,\"messages\":[],\"calls\":[{\"id\":\"a\",\"name\":\"a\",\"arguments\":{},\"state\":\"inner\"}]}",
+        "{\"rev\":1,\"life\":\"running\",\"phase\":\"tools\",\"steps\":1,\"messages\":[],"
+        "\"calls\":[{\"id\":\"a\",\"name\":\"no\",\"arguments\":{},\"state\":\"tool\"}]}",
+        "{\"rev\":1,\"life\":\"running\",\"phase\":\"tools\",\"steps\":1,\"messages\":[],"
+        "\"calls\":[{\"id\":\"a\",\"name\":\"a\",\"arguments\":{},\"state\":\"inner\"}]}",
         "{\"rev\":1,\"life\":\"running\",\"phase\":\"tools\",\"messages\":[],\"calls\":[{\"id\":\"a\",\"name\":\"a\",\"arguments\":{},\"state\":\"tool\"}]}",
     };
     struct arig r;
@@ -465,6 +478,13 @@ static const struct refusal refusals[] = {
     { "{\"model\":{\"provider\":\"p\",\"model\":\"m\",\"stop\":[\"\"]}}", "/model/stop", "type" },
     { "{\"model\":{\"provider\":\"p\",\"model\":\"m\",\"reasoning_effort\":\"much\"}}", "/model/reasoning_effort", "enum" },
     { "{" MODEL ",\"tools\":{}}", "/tools", "type" },
+    { "{" MODEL ",\"system\":1}", "/system", "type" },
+    { "{\"model\":{\"provider\":\"\",\"model\":\"m\",\"temperature\":\"hot\"}}", "/model/provider", "range" },
+    { "{\"model\":{\"provider\":\"p\",\"model\":\"m\",\"temperature\":\"hot\"}}", "/model/temperature", "type" },
+    { "{" MODEL ",\"limits\":{\"max_steps\":\"x\"}}", "/limits/max_steps", "type" },
+    { "{" MODEL ",\"tools\":[{\"name\":\"a\",\"agent_id\":\"x\",\"by\":\"client\"}]}", "/tools/0/by", "conflict" },
+    { "{" MODEL ",\"tools\":[{\"name\":\"user_ask\",\"approval\":true}]}", "/tools/0/approval", "conflict" },
+    { "{" MODEL ",\"retry\":{\"retry_on\":[1]}}", "/retry/retry_on", "type" },
     { "{" MODEL ",\"tools\":[5]}", "/tools/0", "type" },
     { "{" MODEL ",\"tools\":[\"a b\"]}", "/tools/0", "pattern" },
     { "{" MODEL ",\"tools\":[\"\"]}", "/tools/0", "pattern" },
@@ -518,10 +538,11 @@ static void a_plan_is_canonical_and_opens_again(void **state)
     struct issues issues = { .arena = &scratch };
     struct plan a = { .refs = 0 }, b = { .refs = 0 }, again = { .refs = 0 }, bad = { .refs = 0 };
 
-    assert_int_equal(agent_ops.compile(arig_parse(SPAN("{\"system\":\"s\"," MODEL ",\"budget\":{\"usd\":\"1.25\",\"seconds\":9},\"on_budget\":\"ask\"}"), &scratch),
-                                       &a, &issues), ERR_OK);
-    assert_int_equal(agent_ops.compile(arig_parse(SPAN("{\"on_budget\": \"ask\", \"budget\":{\"seconds\":9,\"usd\":\"1.25\"}," MODEL ",\"system\":\"s\"}"), &scratch),
-                                       &b, &issues), ERR_OK);
+    struct span one = SPAN("{\"system\":\"s\"," MODEL ",\"budget\":{\"usd\":\"1.25\",\"seconds\":9},\"on_budget\":\"ask\"}");
+    struct span other = SPAN("{\"on_budget\": \"ask\", \"budget\":{\"seconds\":9,\"usd\":\"1.25\"}," MODEL ",\"system\":\"s\"}");
+
+    assert_int_equal(agent_ops.compile(arig_parse(one, &scratch), &a, &issues), ERR_OK);
+    assert_int_equal(agent_ops.compile(arig_parse(other, &scratch), &b, &issues), ERR_OK);
     assert_memory_equal(a.hash.hex, b.hash.hex, 64);
     assert_string_equal(a.json.p, "{\"agent\":{\"budget\":{\"seconds\":9,\"usd\":\"1.25\"},\"model\":{\"model\":\"m\",\"provider\":\"p\"},"
                                   "\"on_budget\":\"ask\",\"system\":\"s\"},\"format\":1,\"kind\":\"agent\"}");
