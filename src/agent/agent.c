@@ -4,18 +4,19 @@
 #include "agent/state.h"
 #include "machine/nest.h"
 
-struct machine *agent_machine(const struct agent *agent, struct arena *arena)
+struct machine *agent_machine(const struct agent *agent, uint64_t human_us, struct arena *arena)
 {
     struct machine *m = ARENA_NEW(arena, struct machine);
     m->agent = agent;
     m->arena = arena;
+    m->approval_us = agent->approval_us ? agent->approval_us : human_us;
     m->values = SPAN("{}");
     return m;
 }
 
 static enum err agent_init(const struct plan *plan, struct arena *arena, struct machine **ret)
 {
-    *ret = agent_machine(plan->compiled, arena);
+    *ret = agent_machine(plan->compiled, plan->human_timeout_us, arena);
     return ERR_OK;
 }
 
@@ -284,7 +285,7 @@ static void start_inner(struct turn *t, uint32_t j)
     struct input in = *t->in;
 
     if (!call->inner)
-        call->inner = agent_machine(call->tool->agent, t->m->arena);
+        call->inner = agent_machine(call->tool->agent, t->m->approval_us, t->m->arena);
     in.kind = IN_START;
     in.err = ERR_OK;
     in.value = arena_printf(t->out->arena, "{\"input\":%.*s,\"values\":{}}", SPAN_ARG(input_for(call, t->out->arena)));
@@ -343,7 +344,7 @@ static void put_approval(struct turn *t, uint32_t j)
     struct call *call = &t->m->calls[j];
     struct arena *arena = t->out->arena;
     struct effect *fx = effect_add(t->out, FX_WAIT, call_wait_path(t->m, j));
-    uint64_t ttl = t->m->agent->approval_us;
+    uint64_t ttl = t->m->approval_us;
 
     fx->wait.kind = WAIT_APPROVAL;
     fx->wait.prompt = arena_printf(arena, "May the agent call %.*s?", SPAN_ARG(call->tool->name));
@@ -545,6 +546,7 @@ static void repair(struct turn *t, struct span wrong)
 {
     struct machine *m = t->m;
     struct arena *arena = t->out->arena;
+    bool cut = span_is(m->last.finish_reason, "length");
     bool again = m->repairs < m->agent->repairs && m->steps < m->agent->max_steps;
     struct span told = arena_printf(arena, "%.*s\nAnswer again with the corrected JSON document only.", SPAN_ARG(wrong));
 
@@ -555,7 +557,7 @@ static void repair(struct turn *t, struct span wrong)
         call_model(t);
         return;
     }
-    fail(t, &(struct fault){ .code = SPAN("invalid_output"),
+    fail(t, &(struct fault){ .code = cut ? SPAN("truncated") : SPAN("invalid_output"),
                              .category = SPAN("model"),
                              .message = wrong,
                              .source = SPAN("agent"),

@@ -255,7 +255,7 @@ static bool load_call(struct machine *m, struct jv v)
     if (!jv_is(inner, JSON_NONE)) {
         if (call->state != CALL_INNER || !call->tool || call->tool->kind != KIND_AGENT)
             return false;
-        call->inner = agent_machine(call->tool->agent, m->arena);
+        call->inner = agent_machine(call->tool->agent, m->approval_us, m->arena);
         if (!load_machine(call->inner, inner))
             return false;
     }
@@ -315,7 +315,7 @@ static bool load_machine(struct machine *m, struct jv root)
 enum err agent_load(const struct plan *plan, struct span saved, struct arena *arena, struct machine **ret)
 {
     CLEANUP(arena_done) struct arena scratch = { 0 };
-    struct machine *m = agent_machine(plan->compiled, arena);
+    struct machine *m = agent_machine(plan->compiled, plan->human_timeout_us, arena);
 
     if (!load_machine(m, json_read(saved, &scratch)))
         return ERR_CORRUPT;

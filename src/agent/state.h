@@ -43,6 +43,7 @@ struct last {
 struct machine {
     const struct agent *agent;
     struct arena *arena;
+    uint64_t approval_us; /* how long a person has to approve; 0: no end */
     enum life life;
     enum phase phase;
     uint32_t steps;      /* answers so far. The call in flight is number `steps`; in PHASE_TOOLS the answer is `steps - 1` */
@@ -87,7 +88,8 @@ extern const char *const call_words[CALL_STATE_COUNT];
 extern const char *const usage_words[USE_COUNT];
 
 /* ---- agent.c ---- */
-struct machine *agent_machine(const struct agent *agent, struct arena *arena);
+/* `human_us`: what the plan around it gives people, for approvals that the definition gives no time. */
+struct machine *agent_machine(const struct agent *agent, uint64_t human_us, struct arena *arena);
 
 /* ---- save.c ---- */
 enum err agent_save(const struct machine *m, struct buf *out);

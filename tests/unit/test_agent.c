@@ -414,6 +414,26 @@ static void any_order_of_arrival_gives_the_same_conversation(void **state)
     free(first);
 }
 
+/* The plan around an agent may say how long people have; the definition has the last word. */
+static void approvals_expire_as_the_plan_says(void **state)
+{
+    static const char *const definitions[] = {
+        "{" MODEL ",\"tools\":[{\"name\":\"a\",\"by\":\"client\",\"approval\":true}]}",
+        "{" MODEL ",\"limits\":{\"approval_ttl_ms\":2},\"tools\":[{\"name\":\"a\",\"by\":\"client\",\"approval\":true}]}",
+    };
+    static const char *const expected[] = { "expires 77\n", "expires 2000\n" };
+    for (size_t i = 0; i < ARRAY_LEN(definitions); i++) {
+        struct arig r;
+        arig_begin(&r, definitions[i]);
+        r.plan.human_timeout_us = 77;
+        r.reloads = true;
+        arig_start(&r, HELLO);
+        arig_answer(&r, "m0", ERR_OK, CALLS(CALL("a", "a", "{}")));
+        assert_non_null(memmem(r.trace.p, r.trace.len, expected[i], strlen(expected[i])));
+        arig_done(&r);
+    }
+}
+
 static void late_and_foreign_answers_are_dropped(void **state)
 {
     struct arig r;
@@ -567,6 +587,7 @@ int main(void)
         cmocka_unit_test(a_new_attempt_goes_on_where_the_old_one_stood),
         cmocka_unit_test(a_failed_run_can_go_on),
         cmocka_unit_test(any_order_of_arrival_gives_the_same_conversation),
+        cmocka_unit_test(approvals_expire_as_the_plan_says),
         cmocka_unit_test(late_and_foreign_answers_are_dropped),
         cmocka_unit_test(damaged_snapshots_are_refused),
         cmocka_unit_test(definitions_are_refused_with_a_pointer),
