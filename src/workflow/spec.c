@@ -144,7 +144,7 @@ struct jv spec_want(struct spec_compile *c, struct jv object, const char *name, 
     return read_member(c, object, name, kind, false);
 }
 
-static size_t characters(struct span text)
+size_t spec_characters(struct span text)
 {
     size_t n = 0;
     for (size_t i = 0; i < text.n; i++)
@@ -157,7 +157,7 @@ static struct span checked_text(struct spec_compile *c, struct jv v, const char 
     struct span text = jv_string(v, c->arena);
     if (jv_is(v, JSON_NONE))
         return SPAN_NONE;
-    if (text.n > 0 && (max == 0 || characters(text) <= max))
+    if (text.n > 0 && (max == 0 || spec_characters(text) <= max))
         return text;
     size_t before = spec_enter(c, name);
     if (text.n == 0)

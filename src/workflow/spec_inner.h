@@ -114,6 +114,7 @@ struct jv spec_want(struct spec_compile *c, struct jv object, const char *name, 
 /* A string of 1..max characters (0: any number), or empty. */
 struct span spec_need_text(struct spec_compile *c, struct jv object, const char *name, size_t max);
 struct span spec_want_text(struct spec_compile *c, struct jv object, const char *name, size_t max);
+size_t spec_characters(struct span text);
 /* true when it is there and right. */
 bool spec_int(struct spec_compile *c, struct jv object, const char *name, int64_t low, int64_t high, int64_t *ret);
 bool spec_flag(struct spec_compile *c, struct jv object, const char *name);

@@ -167,7 +167,7 @@ static void put_function(struct spec_compile *c, struct jv tool)
 static void put_tool_name(struct spec_compile *c, struct jv tool)
 {
     struct span name = jv_string(tool, c->arena);
-    if (name.n == 0 || name.n > SPEC_MODEL_MAX)
+    if (name.n == 0 || spec_characters(name) > SPEC_MODEL_MAX)
         SPEC_ISSUE(c, "INVALID_TYPE", "the name of a tool has 1 to %d characters", SPEC_MODEL_MAX);
     else if (c->warnings)
         spec_lint_tool(c, name);
@@ -273,7 +273,7 @@ static void put_stop(struct spec_compile *c, struct jv object)
         put_raw(c, "stop", stop);
     for (struct jv_iter it = jv_iter(stop); jv_step(&it); i++) {
         struct span text = jv_string(it.value, c->arena);
-        if (text.n > 0 && text.n <= STOP_CHARACTERS * 4)
+        if (text.n > 0 && spec_characters(text) <= STOP_CHARACTERS)
             continue;
         size_t at = spec_enter_index(c, i);
         SPEC_ISSUE(c, "INVALID_TYPE", "must be a string of 1 to %d characters", STOP_CHARACTERS);
