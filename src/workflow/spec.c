@@ -308,7 +308,7 @@ static void index_nodes(struct spec_compile *c, struct jv nodes)
 {
     size_t before = spec_enter(c, "nodes");
     size_t count = jv_count(nodes);
-    if (count == 0)
+    if (jv_is(nodes, JSON_ARRAY) && count == 0)
         SPEC_ISSUE(c, "REQUIRED", "there must be at least one node");
     if (count > SPEC_NODES_MAX)
         SPEC_ISSUE(c, "LIMIT_EXCEEDED", "there are %zu nodes; %d are allowed", count, SPEC_NODES_MAX);
