@@ -7,7 +7,11 @@
 #include "workflow/spec_inner.h"
 #include <stdlib.h>
 
-enum { SHOWN = 80, NAME_SHOWN = 64 };
+enum {
+    SHOWN = 80,
+    NAME_SHOWN = 64,
+    NODES_READ_MAX = 20 * SPEC_NODES_MAX /* with more, their number is all that is said */
+};
 
 const char *const spec_type_names[SPEC_TYPE_COUNT] = {
     [SPEC_NO_TYPE] = "",
@@ -304,7 +308,8 @@ static void sort_names(struct spec_compile *c)
             c->nodes[i].rank = kept + i; /* the plan is lost, but the graph is still looked at */
 }
 
-static void index_nodes(struct spec_compile *c, struct jv nodes)
+/* false when there are so many that nothing else is said. */
+static bool index_nodes(struct spec_compile *c, struct jv nodes)
 {
     size_t before = spec_enter(c, "nodes");
     size_t count = jv_count(nodes);
@@ -312,6 +317,10 @@ static void index_nodes(struct spec_compile *c, struct jv nodes)
         SPEC_ISSUE(c, "REQUIRED", "there must be at least one node");
     if (count > SPEC_NODES_MAX)
         SPEC_ISSUE(c, "LIMIT_EXCEEDED", "there are %zu nodes; %d are allowed", count, SPEC_NODES_MAX);
+    if (count > NODES_READ_MAX) {
+        spec_leave(c, before);
+        return false;
+    }
     c->nodes = ARENA_ARRAY(c->arena, struct spec_node, count + 1);
     c->names = ARENA_ARRAY(c->arena, struct spec_name, count + 1);
     for (struct jv_iter it = jv_iter(nodes); jv_step(&it); c->node_count++) {
@@ -328,6 +337,7 @@ static void index_nodes(struct spec_compile *c, struct jv nodes)
     }
     spec_leave(c, before);
     sort_names(c);
+    return true;
 }
 
 /* ---- the whole ---- */
@@ -435,7 +445,8 @@ static void compile_spec(struct spec_compile *c, struct jv spec)
     buf_byte(&c->at, '$');
     if (!read_kind(c, spec))
         return;
-    index_nodes(c, spec_need(c, spec, "nodes", JSON_ARRAY));
+    if (!index_nodes(c, spec_need(c, spec, "nodes", JSON_ARRAY)))
+        return;
     c->w = jw_on(&c->body);
     jw_obj(&c->w);
     put_head(c, spec);

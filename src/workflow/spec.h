@@ -16,6 +16,8 @@
 enum {
     SPEC_NODES_MAX = PLAN_NODES_MAX, /* one machine runs all plans, so its limits are theirs */
     SPEC_EDGES_MAX = PLAN_EDGES_MAX, /* depends_on and inferred ones, each pair once; conditional ones each */
+    SPEC_BINDINGS_MAX = 10000,       /* placeholders or bindings of one node */
+    SPEC_NAMES_MAX = 10000,          /* inputs; outputs */
     SPEC_DEPTH_MAX = 64,             /* containers within containers, of a workflow.v1 */
     SPEC_INTENT_DEPTH_MAX = 60,      /* of an intent spec: compiling puts up to four around what it holds */
     SPEC_POINTER_MAX = 2048,         /* bytes of a JSON pointer or a condition's path */

@@ -91,7 +91,9 @@ static void refuse_doubled_inputs(struct spec_compile *c)
 void spec_read_inputs(struct spec_compile *c, struct jv inputs)
 {
     size_t before = spec_enter(c, "inputs");
-    if (jv_count(inputs) > 0) {
+    if (jv_count(inputs) > SPEC_NAMES_MAX) {
+        SPEC_ISSUE(c, "LIMIT_EXCEEDED", "there are %zu inputs; %d are allowed", jv_count(inputs), SPEC_NAMES_MAX);
+    } else if (jv_count(inputs) > 0) {
         c->inputs = ARENA_ARRAY(c->arena, struct spec_input, jv_count(inputs));
         jw_key(&c->w, "inputs");
         jw_arr(&c->w);
@@ -155,9 +157,14 @@ static void refuse_doubled_outputs(struct spec_compile *c, struct spec_name *nam
 void spec_read_outputs(struct spec_compile *c, struct jv spec)
 {
     struct jv outputs = spec_need(c, spec, "outputs", JSON_ARRAY);
-    struct spec_name *names = ARENA_ARRAY(c->arena, struct spec_name, jv_count(outputs) + 1);
     uint32_t count = 0;
     size_t before = spec_enter(c, "outputs");
+    if (jv_count(outputs) > SPEC_NAMES_MAX) {
+        SPEC_ISSUE(c, "LIMIT_EXCEEDED", "there are %zu outputs; %d are allowed", jv_count(outputs), SPEC_NAMES_MAX);
+        spec_leave(c, before);
+        return;
+    }
+    struct spec_name *names = ARENA_ARRAY(c->arena, struct spec_name, jv_count(outputs) + 1);
     if (jv_is(outputs, JSON_ARRAY) && jv_count(outputs) == 0)
         SPEC_ISSUE(c, "REQUIRED", "there must be at least one output");
     jw_key(&c->w, "outputs");

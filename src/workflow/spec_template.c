@@ -152,31 +152,6 @@ static void warn_blanks(struct spec_compile *c, struct span text)
     }
 }
 
-void spec_scan(struct spec_compile *c, struct span text, struct span allowed, struct spec_marks *marks)
-{
-    struct span name;
-    for (size_t at = 0; spec_marker_next(text, &at, &name);) {
-        if (allowed.n && !span_eq(name, allowed)) {
-            SPEC_ISSUE(c, "PLACEHOLDER_NOT_ALLOWED", "{{%.*s}} cannot be used in a fan-out's subnode; only {{%.*s}} can",
-                       SHOW(name), SHOW(allowed));
-            continue;
-        }
-        if (marks->count > 0 && span_eq(marks->names[marks->count - 1], name))
-            continue;
-        if (marks->count == marks->cap) {
-            size_t cap = marks->cap ? marks->cap * 2 : 16;
-            struct span *names = ARENA_ARRAY(c->arena, struct span, cap);
-            if (marks->count)
-                memcpy(names, marks->names, marks->count * sizeof *names);
-            marks->names = names;
-            marks->cap = cap;
-        }
-        marks->names[marks->count++] = name;
-    }
-    if (c->warnings)
-        warn_blanks(c, text);
-}
-
 static int by_text(const void *left, const void *right)
 {
     return span_cmp(*(const struct span *)left, *(const struct span *)right);
@@ -191,6 +166,44 @@ void spec_marks_sort(struct spec_marks *marks)
         if (kept == 0 || !span_eq(marks->names[kept - 1], marks->names[i]))
             marks->names[kept++] = marks->names[i];
     marks->count = kept;
+}
+
+/* The same few names may come up a million times: what is doubled goes before the list grows. */
+static bool make_room(struct spec_compile *c, struct spec_marks *marks)
+{
+    spec_marks_sort(marks);
+    if (marks->count > SPEC_BINDINGS_MAX)
+        return false;
+    if (marks->count <= marks->cap / 2 && marks->cap > 0)
+        return true;
+    size_t cap = marks->cap ? marks->cap * 2 : 16;
+    struct span *names = ARENA_ARRAY(c->arena, struct span, cap);
+    if (marks->count)
+        memcpy(names, marks->names, marks->count * sizeof *names);
+    marks->names = names;
+    marks->cap = cap;
+    return true;
+}
+
+void spec_scan(struct spec_compile *c, struct span text, struct span allowed, struct spec_marks *marks)
+{
+    struct span name;
+    for (size_t at = 0; spec_marker_next(text, &at, &name);) {
+        if (allowed.n && !span_eq(name, allowed)) {
+            SPEC_ISSUE(c, "PLACEHOLDER_NOT_ALLOWED", "{{%.*s}} cannot be used in a fan-out's subnode; only {{%.*s}} can",
+                       SHOW(name), SHOW(allowed));
+            continue;
+        }
+        if (marks->count > 0 && span_eq(marks->names[marks->count - 1], name))
+            continue;
+        if (marks->count == marks->cap && !make_room(c, marks)) {
+            SPEC_ISSUE(c, "LIMIT_EXCEEDED", "there are more than %d placeholders", SPEC_BINDINGS_MAX);
+            break;
+        }
+        marks->names[marks->count++] = name;
+    }
+    if (c->warnings)
+        warn_blanks(c, text);
 }
 
 bool spec_marks_have(const struct spec_marks *marks, struct span name)

@@ -129,8 +129,12 @@ static void put_bindings(struct spec_compile *c, struct jv object, const char *m
                          const struct spec_marks *marks)
 {
     struct jv list = spec_want(c, object, member, JSON_ARRAY);
-    struct spec_binding *bindings = ARENA_ARRAY(c->arena, struct spec_binding, jv_count(list) + 1);
     size_t before = spec_enter(c, member), count = 0;
+    if (jv_count(list) > SPEC_BINDINGS_MAX) {
+        SPEC_ISSUE(c, "LIMIT_EXCEEDED", "there are %zu bindings; %d are allowed", jv_count(list), SPEC_BINDINGS_MAX);
+        list = (struct jv){ 0 };
+    }
+    struct spec_binding *bindings = ARENA_ARRAY(c->arena, struct spec_binding, jv_count(list) + 1);
     for (struct jv_iter it = jv_iter(list); jv_step(&it); count++) {
         size_t at = spec_enter_index(c, count);
         bindings[count].path = arena_copy(c->arena, buf_view(&c->at));
