@@ -120,4 +120,7 @@ int cmd_stream_read(struct cli *cli, int argc, char **argv);
 int cmd_stream_tail(struct cli *cli, int argc, char **argv);
 int cmd_stream_close(struct cli *cli, int argc, char **argv);
 int cmd_stream_delete(struct cli *cli, int argc, char **argv);
+int cmd_workflow_lint(struct cli *cli, int argc, char **argv);
+int cmd_workflow_compile(struct cli *cli, int argc, char **argv);
+int cmd_workflow_graph(struct cli *cli, int argc, char **argv);
 int cmd_doctor(struct cli *cli, int argc, char **argv);

@@ -65,6 +65,13 @@ static const struct command stream_commands[] = {
     { 0 },
 };
 
+static const struct command workflow_commands[] = {
+    { "lint", "FILE", "list what is wrong with a workflow, and advice", cmd_workflow_lint, NULL },
+    { "compile", "FILE", "print the plan it compiles to, or its hash", cmd_workflow_compile, NULL },
+    { "graph", "FILE", "draw it for Mermaid or Graphviz", cmd_workflow_graph, NULL },
+    { 0 },
+};
+
 static const struct command commands[] = {
     { "serve", "", "run the server", cmd_serve, NULL },
     { "run", "AGENT|FILE", "start a run and watch it", cmd_run, NULL },
@@ -72,6 +79,7 @@ static const struct command commands[] = {
     { "approvals", "", "list, approve, reject what runs ask", NULL, approvals_commands },
     { "crons", "", "list, create, delete, trigger runs by the clock", NULL, crons_commands },
     { "agents", "", "apply, list, show agents", NULL, agents_commands },
+    { "workflow", "", "lint, compile, graph workflow files", NULL, workflow_commands },
     { "stream", "", "create, append, read, tail, close, delete streams", NULL, stream_commands },
     { "token", "", "create, list, revoke tokens", NULL, token_commands },
     { "audit", "", "list who changed what", cmd_audit, NULL },
