@@ -183,25 +183,6 @@ static void scripted_end(struct model_call *call)
 
 /* ---- the start ---- */
 
-static struct span message_text(struct jv message, struct arena *arena)
-{
-    struct jv content = jv_get(message, "content");
-    if (jv_is(content, JSON_STRING))
-        return jv_string(content, arena);
-    struct buf all = { 0 };
-    if (jv_is(content, JSON_ARRAY)) {
-        for (struct jv_iter it = jv_iter(content); jv_step(&it);) {
-            struct span part = jv_string(jv_get(it.value, "text"), arena);
-            if (all.len && part.n)
-                buf_byte(&all, '\n');
-            buf_span(&all, part);
-        }
-    }
-    struct span text = arena_copy(arena, buf_view(&all));
-    buf_done(&all);
-    return text;
-}
-
 /* Returns the last user message; counts the words of all. */
 static struct span read_messages(struct jv messages, struct arena *arena, int64_t *ret_words)
 {
@@ -209,7 +190,7 @@ static struct span read_messages(struct jv messages, struct arena *arena, int64_
     int64_t     words = 0;
     if (jv_is(messages, JSON_ARRAY)) {
         for (struct jv_iter it = jv_iter(messages); jv_step(&it);) {
-            struct span text = message_text(it.value, arena);
+            struct span text = content_text(jv_get(it.value, "content"), arena);
             words += (int64_t)text_words(text);
             if (jv_str_eq(jv_get(it.value, "role"), "user"))
                 prompt = text;
@@ -299,7 +280,7 @@ static enum err scripted_start(struct model_call *call, struct jv request, uint6
     uint64_t              count = 0;
     int64_t               words = 0;
 
-    enum err err = request_read(call, request, &want, error);
+    enum err err = request_check(request, &call->arena, &want, error);
     if (!err && jv_is(want.script, JSON_OBJECT))
         err = fields_read(want.script, "/script", script_fields, ARRAY_LEN(script_fields), &call->arena, &script, error);
     if (!err && jv_is(script.error, JSON_OBJECT))

@@ -136,6 +136,15 @@ static void head_complete(struct http_call *call)
         call->config.on_head(call->config.user, (int)status, span_of(type), call->retry_after_s);
 }
 
+static void tell_header(struct http_call *call, struct span line)
+{
+    const char *colon = memchr(line.p, ':', line.n);
+    if (!colon || !call->config.on_header)
+        return;
+    size_t name = (size_t)(colon - line.p);
+    call->config.on_header(call->config.user, span_make(line.p, name), trimmed(span_make(colon + 1, line.n - name - 1)));
+}
+
 /* One header line, the status line, or the empty line behind them. Anything but n stops the transfer. */
 static size_t on_header(char *p, size_t size, size_t n, void *user)
 {
@@ -154,6 +163,8 @@ static size_t on_header(char *p, size_t size, size_t n, void *user)
         call->retry_after_s = read_retry_after(call, trimmed(span_make(p + sizeof name - 1, line.n - (sizeof name - 1))));
     else if (trimmed(line).n == 0)
         head_complete(call);
+    if (!call->head_done)
+        tell_header(call, line);
     return call->state == CALL_LIVE ? line.n : 0;
 }
 

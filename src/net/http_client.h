@@ -20,6 +20,8 @@ struct http_call_config {
     uint32_t     idle_timeout_ms;    /* no byte received for so long: ERR_TIMEOUT; default 120 s */
     uint32_t     total_timeout_ms;   /* 0: none */
     uint64_t     max_bytes;          /* of the answer's body; 0: none; over it: ERR_TOO_LARGE */
+    /* Each header line, before on_head; also of interim responses. The value is without white space at its ends. NULL: none. */
+    void (*on_header)(void *user, struct span name, struct span value);
     /* The head of the final response. headers: content type and Retry-After seconds (-1: absent or unreadable). */
     void (*on_head)(void *user, int status, struct span content_type, int64_t retry_after_s);
     void (*on_data)(void *user, struct span data);
