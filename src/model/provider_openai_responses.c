@@ -330,13 +330,13 @@ static bool take_item_done(struct exchange *x, struct jv event)
            exchange_text(x, CHUNK_TOOL_ARGUMENTS, text_of(x, item, "arguments"), &tool->arguments);
 }
 
-/* The texts of a list of parts. */
-static bool take_parts(struct exchange *x, struct jv parts, enum model_chunk_kind kind, struct buf *keep)
+/* The texts of a list of parts, with `between` them. */
+static bool take_parts(struct exchange *x, struct jv parts, enum model_chunk_kind kind, struct span between, struct buf *keep)
 {
     if (!jv_is(parts, JSON_ARRAY))
         return true;
     for (struct jv_iter it = jv_iter(parts); jv_step(&it);)
-        if (!exchange_text(x, kind, text_of(x, it.value, "text"), keep) ||
+        if ((keep->len && !exchange_text(x, kind, between, keep)) || !exchange_text(x, kind, text_of(x, it.value, "text"), keep) ||
             !exchange_text(x, kind, text_of(x, it.value, "refusal"), keep))
             return false;
     return true;
@@ -346,10 +346,10 @@ static bool take_item(struct exchange *x, struct jv item)
 {
     struct jv type = jv_get(item, "type");
     if (jv_str_eq(type, "message"))
-        return take_parts(x, jv_get(item, "content"), CHUNK_TEXT, &x->answer.text);
+        return take_parts(x, jv_get(item, "content"), CHUNK_TEXT, SPAN_NONE, &x->answer.text);
     if (jv_str_eq(type, "reasoning"))
-        return take_parts(x, jv_get(item, "summary"), CHUNK_REASONING, &x->answer.reasoning) &&
-               take_parts(x, jv_get(item, "content"), CHUNK_REASONING, &x->answer.reasoning) && keep_reasoning(x, item);
+        return take_parts(x, jv_get(item, "summary"), CHUNK_REASONING, SPAN("\n\n"), &x->answer.reasoning) &&
+               take_parts(x, jv_get(item, "content"), CHUNK_REASONING, SPAN("\n\n"), &x->answer.reasoning) && keep_reasoning(x, item);
     if (!jv_str_eq(type, "function_call"))
         return true;
     struct tool_call *tool = add_tool(x, item);
