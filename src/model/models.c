@@ -161,6 +161,7 @@ static struct model_call *call_new(struct models *models, struct provider *provi
     call->client = models->client;
     call->provider = provider;
     call->model = arena_copy(&call->arena, config->model);
+    call->attempt = config->attempt ? config->attempt : 1;
     call->on_chunk = config->on_chunk;
     call->on_end = config->on_end;
     call->user = config->user;

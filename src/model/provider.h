@@ -65,6 +65,7 @@ struct model_call {
     struct provider    *provider;
     struct model_call  *prev, *next;
     struct span         model;
+    uint32_t            attempt; /* from 1 */
     struct arena        arena;
     unsigned            busy;   /* depth of call_enter */
     bool                closed; /* no callback any more */
@@ -112,6 +113,8 @@ enum { PACE_SLICE = 64, PACE_INTERVAL_MAX = 3600000 };
 /* Chunk k is due at start + (k - first) * interval, whatever happened to the ones before it: a loop that was late catches up,
  * at most PACE_SLICE chunks a round, so that followers get their turn. The clock starts in the next round. */
 void pace_start(struct pace *pace, struct model_call *call, uint64_t first, uint64_t count, uint64_t interval_ms);
+/* Behind pace_start: the clock starts so much later. */
+void pace_delay(struct pace *pace, uint64_t ms);
 void pace_stop(struct pace *pace);
 
 /* ---- inner doors ---- */
