@@ -29,8 +29,9 @@
 struct models; /* the configured providers and their price table */
 struct model_call;
 
-/* Providers of --config FILE: {"providers": {"NAME": {"kind": "openai-chat", "base_url": "http://…/v1", "api_key_env": "…",
- * "api_key_file": "…", "connect_timeout_ms": N, "idle_timeout_ms": N, "headers": {…}}}}. `scripted` and `core.emit` always
+/* Providers of --config FILE: {"providers": {"NAME": {"kind": "openai-chat" | "openai-responses" | "anthropic", "base_url":
+ * "http://…/v1", "api_key_env": "…", "api_key_file": "…", "connect_timeout_ms": N, "idle_timeout_ms": N, "headers": {…},
+ * "stream": true, "max_tokens_name" (openai-chat), "thinking" (anthropic)}}} (docs/reference/configuration.md). `scripted` and `core.emit` always
  * exist and cannot be redefined. `config` is the value of "providers" or absent. Unknown members are errors that name the
  * member. Keys are read from the environment or the file now; a missing one is reported by models_check, not here. */
 enum err models_new(struct loop *loop, struct http_client *client, struct jv config, struct models **ret, struct error *error);
@@ -41,15 +42,15 @@ enum model_chunk_kind { CHUNK_TEXT, CHUNK_REASONING, CHUNK_TOOL_ARGUMENTS };
 
 struct model_call_config {
     struct span provider, model;
-    struct span request;      /* JSON object: {"messages":[{"role","content"}],"max_tokens"?,"temperature"?,"script"?} or, for
-                                 core.emit, {"count","interval_ms"}; copied */
-    uint64_t    skip_chunks;  /* resumable providers only: go on behind this many chunks of the same call (after a crash) */
+    struct span request;      /* the neutral request above or, for core.emit, {"count","interval_ms"}; copied */
+    uint64_t    skip_chunks;  /* resumable providers only: go on behind this many chunks, of all kinds together, of the same
+                                 call (after a crash) */
+    uint32_t    attempt;      /* which try of the same call this is, from 1 (0 counts as 1); only scripts look at it */
     uint64_t    seed;         /* makes a scripted answer the same on every machine */
     /* text may be empty; valid during the call. */
     void (*on_chunk)(void *user, enum model_chunk_kind kind, struct span text);
     /* Exactly once unless cancelled; the call is freed after it returns.
-     * ERR_OK: result = {"text":…,"finish_reason":"stop"|"length"|"tool_calls"|…,"usage":{"input_tokens","output_tokens"}?,
-     *         "model"?:…,"response_id"?:…,"tool_calls"?:[{"id","name","arguments"}]}
+     * ERR_OK: result = the neutral answer above.
      * else:   result = the error object of AR 3.2 without node members: {"code","category","message","retryable","source",
      *         "provider_code"?,"retry_after_ms"?}; category rate_limit, timeout, network, provider, auth, validation or model. */
     void (*on_end)(void *user, enum err err, struct span result);

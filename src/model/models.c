@@ -16,7 +16,8 @@ struct models {
     struct model_check_list checks;
 };
 
-static const struct provider_ops *const kinds[] = { &provider_scripted, &provider_emit, &provider_openai_chat, NULL };
+static const struct provider_ops *const kinds[] = { &provider_scripted, &provider_emit, &provider_openai_chat,
+                                                    &provider_openai_responses, &provider_anthropic, NULL };
 
 /* ---- the registry ---- */
 
@@ -128,42 +129,6 @@ void models_check(struct models *models, void (*each)(void *user, struct span pr
 
 /* ---- requests ---- */
 
-static const struct field request_fields[] = {
-    { "messages",    FIELD_ARRAY,  offsetof(struct model_request, messages),    false, 0, 0 },
-    { "max_tokens",  FIELD_NUMBER, offsetof(struct model_request, max_tokens),  false, 1, INT32_MAX },
-    { "temperature", FIELD_NUMBER, offsetof(struct model_request, temperature), false, 0, 100 },
-    { "script",      FIELD_OBJECT, offsetof(struct model_request, script),      false, 0, 0 },
-};
-
-static enum err check_messages(struct jv messages, struct arena *arena, struct error *error)
-{
-    size_t at = 0;
-    for (struct jv_iter it = jv_iter(messages); jv_step(&it); at++) {
-        char number[24];
-        snprintf(number, sizeof number, "%zu", at);
-        if (!jv_is(it.value, JSON_OBJECT))
-            return field_error(error, "/messages", span_of(number), "a message must be an object");
-        if (jv_string(jv_get(it.value, "role"), arena).n == 0)
-            return field_error(error, "/messages", span_of(number), "a message must have a role");
-    }
-    return ERR_OK;
-}
-
-enum err request_read(struct model_call *call, struct jv request, struct model_request *ret, struct error *error)
-{
-    struct model_request want = { 0 };
-    int64_t              tokens;
-    enum err             err = fields_read(request, "", request_fields, ARRAY_LEN(request_fields), &call->arena, &want, error);
-    if (err)
-        return err;
-    if (jv_is(want.max_tokens, JSON_NUMBER) && !jv_i64(want.max_tokens, &tokens))
-        return field_error(error, "", SPAN("max_tokens"), "must be an integer");
-    if (jv_is(want.messages, JSON_ARRAY) && (err = check_messages(want.messages, &call->arena, error)))
-        return err;
-    *ret = want;
-    return ERR_OK;
-}
-
 /* The request is copied: the call outlives the caller's bytes. */
 static enum err call_document(struct model_call *call, struct span text, struct jv *ret, struct error *error)
 {
@@ -196,6 +161,7 @@ static struct model_call *call_new(struct models *models, struct provider *provi
     call->client = models->client;
     call->provider = provider;
     call->model = arena_copy(&call->arena, config->model);
+    call->attempt = config->attempt ? config->attempt : 1;
     call->on_chunk = config->on_chunk;
     call->on_end = config->on_end;
     call->user = config->user;

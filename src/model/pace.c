@@ -46,6 +46,12 @@ void pace_start(struct pace *pace, struct model_call *call, uint64_t first, uint
     loop_timer_set(&pace->timer, 1); /* long past: the next round */
 }
 
+void pace_delay(struct pace *pace, uint64_t ms)
+{
+    assert(!pace->running);
+    loop_timer_set(&pace->timer, loop_now_us(pace->call->loop) + ms * 1000);
+}
+
 void pace_stop(struct pace *pace)
 {
     loop_timer_clear(&pace->timer);

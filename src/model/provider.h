@@ -10,6 +10,7 @@
 #pragma once
 #include "base/fields.h"
 #include "model/model.h"
+#include "model/request.h"
 
 struct provider;
 struct provider_ops;
@@ -25,6 +26,9 @@ struct provider_http {
     size_t      secret_count;
     uint32_t    connect_timeout_ms, idle_timeout_ms; /* 0: the client's default */
     const char *missing_key; /* what is wrong with the configured key, or NULL */
+    bool        whole;                 /* "stream": false; answers are asked for in one piece */
+    bool        max_completion_tokens; /* openai-chat: the name of the limit that newer models of OpenAI want */
+    bool        thinking_budget;       /* anthropic: reasoning by a budget of tokens, for models that know no effort */
 };
 
 struct provider {
@@ -34,17 +38,14 @@ struct provider {
     struct provider           *next;
 };
 
-/* A request whose members have been checked. Members that were not sent are absent. */
-struct model_request {
-    struct jv messages, max_tokens, temperature, script;
-};
-
 struct provider_ops {
     const char *kind;
     const char *fixed_name; /* exists always, under this name, and cannot be configured; NULL: a kind of --config */
     bool        resumable;
     size_t      call_size;  /* of the provider's call, which begins with a struct model_call */
     const char *check_path; /* what a GET is sent to by models_check, behind base_url; NULL: nothing to ask */
+    const char *key_header; /* what stands before the key */
+    const char *version_header; /* "Name: value" that is sent unless `headers` of the configuration have that name; or NULL */
     /* `request` is an object in a document that lives as long as the call, as do spans in call->arena. Calls nothing back.
      * When it fails, close is not called, but release is. */
     enum err (*start)(struct model_call *call, struct jv request, uint64_t skip_chunks, struct error *error);
@@ -52,7 +53,8 @@ struct provider_ops {
     void (*release)(struct model_call *call); /* memory outside the arena; accepts a half-started call. NULL: nothing */
 };
 
-extern const struct provider_ops provider_scripted, provider_emit, provider_openai_chat;
+extern const struct provider_ops provider_scripted, provider_emit, provider_openai_chat, provider_openai_responses,
+    provider_anthropic;
 
 /* ---- calls ---- */
 
@@ -63,6 +65,7 @@ struct model_call {
     struct provider    *provider;
     struct model_call  *prev, *next;
     struct span         model;
+    uint32_t            attempt; /* from 1 */
     struct arena        arena;
     unsigned            busy;   /* depth of call_enter */
     bool                closed; /* no callback any more */
@@ -77,9 +80,6 @@ void call_leave(struct model_call *call); /* may free the call */
 bool call_chunk(struct model_call *call, enum model_chunk_kind kind, struct span text);
 /* Ends the call: `close` is called, then on_end. `result` is copied by nobody; it may lie in the call. */
 void call_end(struct model_call *call, enum err err, struct span result);
-
-/* Checks the members that all chat providers share; unknown ones are errors. The document is that of `request`. */
-enum err request_read(struct model_call *call, struct jv request, struct model_request *ret, struct error *error);
 
 /* ---- failures: the error object of agent-runs.md 3.2, without node members ---- */
 
@@ -113,6 +113,8 @@ enum { PACE_SLICE = 64, PACE_INTERVAL_MAX = 3600000 };
 /* Chunk k is due at start + (k - first) * interval, whatever happened to the ones before it: a loop that was late catches up,
  * at most PACE_SLICE chunks a round, so that followers get their turn. The clock starts in the next round. */
 void pace_start(struct pace *pace, struct model_call *call, uint64_t first, uint64_t count, uint64_t interval_ms);
+/* Behind pace_start: the clock starts so much later. */
+void pace_delay(struct pace *pace, uint64_t ms);
 void pace_stop(struct pace *pace);
 
 /* ---- inner doors ---- */

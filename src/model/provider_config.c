@@ -17,6 +17,8 @@ struct provider_fields {
     struct span kind, base_url, api_key_env, api_key_file;
     int64_t     connect_timeout_ms, idle_timeout_ms;
     struct jv   headers;
+    bool        stream;
+    struct span max_tokens_name, thinking;
 };
 
 #define AT(member) offsetof(struct provider_fields, member)
@@ -28,6 +30,9 @@ static const struct field provider_field_table[] = {
     { "connect_timeout_ms", FIELD_INT,    AT(connect_timeout_ms), false, 1, 86400000 },
     { "idle_timeout_ms",    FIELD_INT,    AT(idle_timeout_ms),    false, 1, 86400000 },
     { "headers",            FIELD_OBJECT, AT(headers),            false, 0, 0 },
+    { "stream",             FIELD_BOOL,   AT(stream),             false, 0, 0 },
+    { "max_tokens_name",    FIELD_STRING, AT(max_tokens_name),    false, 1, 64 },
+    { "thinking",           FIELD_STRING, AT(thinking),           false, 1, 64 },
 };
 #undef AT
 
@@ -153,15 +158,21 @@ static bool name_is(struct span name, const char *other)
     return name.n == strlen(other) && strncasecmp(name.p, other, name.n) == 0;
 }
 
+/* `header` is a line, or its beginning: "Name: …". */
+static bool is_name_of(struct span name, const char *header)
+{
+    return name.n == strcspn(header, ":") && strncasecmp(name.p, header, name.n) == 0;
+}
+
 /* What the client and the kind write themselves. */
-static bool is_reserved(struct span name, bool has_key)
+static bool is_reserved(struct span name, bool has_key, const char *key_header)
 {
     static const char *const reserved[] = { "host", "content-length", "content-type", "transfer-encoding", "connection",
                                             "accept", "expect" };
     for (size_t i = 0; i < ARRAY_LEN(reserved); i++)
         if (name_is(name, reserved[i]))
             return true;
-    return has_key && name_is(name, "authorization");
+    return has_key && is_name_of(name, key_header);
 }
 
 static bool is_secret_name(const char *name)
@@ -173,9 +184,10 @@ static bool is_secret_name(const char *name)
     return false;
 }
 
-static enum err add_headers(struct provider_http *http, struct jv headers, bool has_key, const char *pointer, struct arena *arena,
+static enum err add_headers(struct provider *provider, struct jv headers, bool has_key, const char *pointer, struct arena *arena,
                             struct error *error)
 {
+    struct provider_http *http = &provider->http;
     size_t count = 0;
     if (!jv_is(headers, JSON_OBJECT))
         return ERR_OK;
@@ -183,7 +195,7 @@ static enum err add_headers(struct provider_http *http, struct jv headers, bool 
         struct span name = jv_string(it.name, arena), value = jv_string(it.value, arena);
         if (!is_token(name))
             return field_error(error, pointer, name, "is not the name of a header");
-        if (is_reserved(name, has_key))
+        if (is_reserved(name, has_key, provider->ops->key_header))
             return field_error(error, pointer, name, "is written by the server itself");
         if (!value.p || value.n > 8192 || !is_printable(value))
             return field_error(error, pointer, name, "must be a string on one line");
@@ -197,15 +209,35 @@ static enum err add_headers(struct provider_http *http, struct jv headers, bool 
     return ERR_OK;
 }
 
-static void add_key(struct provider_http *http, struct span key, struct arena *arena)
+/* There is room behind HEADERS_MAX. */
+static void add_line(struct provider_http *http, const char *line)
 {
     size_t count = 0;
-    if (!key.n)
-        return;
     while (http->headers[count])
         count++;
-    http->headers[count] = arena_printf(arena, "Authorization: Bearer %.*s", SPAN_ARG(key)).p;
-    add_secret(http, key);
+    assert(count < ARRAY_LEN(http->headers) - 1);
+    http->headers[count] = line;
+}
+
+static void add_key(struct provider *provider, struct span key, struct arena *arena)
+{
+    if (!key.n)
+        return;
+    add_line(&provider->http, arena_printf(arena, "%s%.*s", provider->ops->key_header, SPAN_ARG(key)).p);
+    add_secret(&provider->http, key);
+}
+
+/* The version of the protocol that is spoken here, unless the configuration names another. */
+static void add_version(struct provider *provider, struct jv headers, struct arena *arena)
+{
+    const char *line = provider->ops->version_header;
+    if (!line)
+        return;
+    if (jv_is(headers, JSON_OBJECT))
+        for (struct jv_iter it = jv_iter(headers); jv_step(&it);)
+            if (is_name_of(jv_string(it.name, arena), line))
+                return;
+    add_line(&provider->http, line);
 }
 
 /* ---- the address ---- */
@@ -264,10 +296,29 @@ static enum err check_fields(const struct provider_fields *want, const char *poi
     return ERR_OK;
 }
 
+/* What only one kind has. */
+static enum err read_dialect(struct provider *provider, const struct provider_fields *want, const char *pointer,
+                             struct error *error)
+{
+    struct provider_http *http = &provider->http;
+    http->whole = !want->stream;
+    http->max_completion_tokens = span_is(want->max_tokens_name, "max_completion_tokens");
+    http->thinking_budget = span_is(want->thinking, "budget");
+    if (want->max_tokens_name.n && provider->ops != &provider_openai_chat)
+        return field_error(error, pointer, SPAN("max_tokens_name"), "only the kind openai-chat has it");
+    if (want->max_tokens_name.n && !http->max_completion_tokens && !span_is(want->max_tokens_name, "max_tokens"))
+        return field_error(error, pointer, SPAN("max_tokens_name"), "must be max_tokens or max_completion_tokens");
+    if (want->thinking.n && provider->ops != &provider_anthropic)
+        return field_error(error, pointer, SPAN("thinking"), "only the kind anthropic has it");
+    if (want->thinking.n && !http->thinking_budget && !span_is(want->thinking, "adaptive"))
+        return field_error(error, pointer, SPAN("thinking"), "must be adaptive or budget");
+    return ERR_OK;
+}
+
 enum err provider_configure(struct provider *provider, struct jv config, const char *pointer, struct arena *arena,
                             const struct provider_ops *const *kinds, struct error *error)
 {
-    struct provider_fields want = { 0 };
+    struct provider_fields want = { .stream = true };
     struct provider_http  *http = &provider->http;
     enum err err = fields_read(config, pointer, provider_field_table, ARRAY_LEN(provider_field_table), arena, &want, error);
     if (err)
@@ -275,14 +326,15 @@ enum err provider_configure(struct provider *provider, struct jv config, const c
     provider->ops = kind_find(kinds, want.kind);
     if (!provider->ops)
         return field_error(error, pointer, SPAN("kind"), "there is no kind '%.*s'", SPAN_ARG(want.kind));
-    if ((err = check_fields(&want, pointer, error)))
+    if ((err = check_fields(&want, pointer, error)) || (err = read_dialect(provider, &want, pointer, error)))
         return err;
 
     bool        has_key = want.api_key_env.n || want.api_key_file.n;
     const char *headers_pointer = arena_printf(arena, "%s/headers", pointer).p;
-    if ((err = add_headers(http, want.headers, has_key, headers_pointer, arena, error)))
+    if ((err = add_headers(provider, want.headers, has_key, headers_pointer, arena, error)))
         return err;
-    add_key(http, read_key(&want, arena, &http->missing_key), arena);
+    add_key(provider, read_key(&want, arena, &http->missing_key), arena);
+    add_version(provider, want.headers, arena);
     http->base_url = arena_copy(arena, without_slash(want.base_url));
     http->connect_timeout_ms = (uint32_t)want.connect_timeout_ms;
     http->idle_timeout_ms = (uint32_t)want.idle_timeout_ms;

@@ -170,6 +170,8 @@ static size_t on_header(char *p, size_t size, size_t n, void *user)
         call->retry_after_s = read_retry_after(call, trimmed(span_make(p + sizeof name - 1, line.n - (sizeof name - 1))));
     else if (trimmed(line).n == 0)
         head_complete(call);
+    if (!call->head_done)
+        tell_header(call, line);
     return call->state == CALL_LIVE ? line.n : 0;
 }
 

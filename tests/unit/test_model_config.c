@@ -203,7 +203,7 @@ static void unusable_requests_are_refused(void **state)
         { "p", "m", "{}", "/messages" },
         { "p", "m", "{\"messages\":[]}", "/messages" },
         { "p", "m", "{\"messages\":[1]}", "/messages/0" },
-        { "p", "m", "{\"messages\":[{\"role\":\"user\"},{\"content\":\"x\"}]}", "/messages/1" },
+        { "p", "m", "{\"messages\":[{\"role\":\"user\"},{\"content\":\"x\"}]}", "/messages/1/role" },
         { "p", "m", "{\"messages\":[{\"role\":\"user\"}],\"script\":{}}", "/script" },
         { "p", "m", "{\"messages\":[{\"role\":\"user\"}],\"max_tokens\":0}", "/max_tokens" },
         { "p", "m", "{\"messages\":[{\"role\":\"user\"}],\"max_tokens\":1.5}", "/max_tokens" },

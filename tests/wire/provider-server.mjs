@@ -1,168 +1,98 @@
 // SPDX-License-Identifier: Apache-2.0
-// provider-server.mjs - speaks OpenAI's chat completions, well and badly, for tests.
+// provider-server.mjs - speaks three protocols of model providers, well and badly, for tests.
 //
-// The model that is asked for says how: see `behaviours`. What stands behind an @ only makes a request easy to find again.
-// Prints `listening on PORT` when it is ready.
-//   POST /v1/chat/completions   answers as the model says
-//   GET  /v1/models             200, or 401 when the key is not `Bearer good-key`
+// The model that is asked for says how: the behaviours below are the same for all protocols, those of one protocol stand in
+// provider-chat.mjs, provider-responses.mjs and provider-anthropic.mjs. What stands behind an @ only makes a request easy to
+// find again. Prints `listening on PORT` when it is ready.
+//   POST /v1/chat/completions, /v1/responses, /v1/messages   answers as the model says
+//   GET  /v1/models             200, or 401 when the key is not good-key, in the header of the one or the other house
 //   GET  /_log                  what was asked, oldest first: [{id, method, path, authorization, headers, body, closed}]
 //                               closed: null | "finished" | "early" (before the answer was complete)
 //   GET  /_closed?model=NAME    waits until the newest request for that model was closed early (5 s at most)
 import http from 'node:http'
+import { anthropic } from './provider-anthropic.mjs'
+import { chat } from './provider-chat.mjs'
+import { DONE, json, soon, stream, WORDS } from './provider-lib.mjs'
+import { responses } from './provider-responses.mjs'
 
 const log = []
 const waiters = []
+const protocols = [chat, responses, anthropic]
 
-const chunk = (delta, rest = {}) => 'data: ' + JSON.stringify({
-  id: 'chatcmpl-1', object: 'chat.completion.chunk', created: 1, model: 'real-model-7',
-  choices: [{ index: 0, delta, finish_reason: null, ...rest }],
-}) + '\n\n'
-const finish = (reason) => chunk({}, { finish_reason: reason })
-const usage = (input, output) => 'data: ' + JSON.stringify({
-  id: 'chatcmpl-1', object: 'chat.completion.chunk', created: 1, model: 'real-model-7', choices: [],
-  usage: { prompt_tokens: input, completion_tokens: output, total_tokens: input + output },
-}) + '\n\n'
-const DONE = 'data: [DONE]\n\n'
-const WORDS = ['One', ' two', ' three', ' four', ' five']
-const words = () => chunk({ role: 'assistant', content: '' }) + WORDS.map((content) => chunk({ content })).join('')
-const whole = () => words() + finish('stop') + usage(11, 5) + DONE
+const words = (p) => p.open() + WORDS.map(p.text).join('')
+const whole = (p) => words(p) + p.close()
 
-const stream = (res, headers = {}) => {
-  res.writeHead(200, { 'content-type': 'text/event-stream; charset=utf-8', 'cache-control': 'no-cache', ...headers })
-}
-const fail = (res, status, error, headers = {}) => {
-  res.writeHead(status, { 'content-type': 'application/json', ...headers })
-  res.end(JSON.stringify({ error }))
-}
-const soon = (ms = 5) => new Promise((resolve) => setTimeout(resolve, ms))
-// Each piece leaves in a packet of its own.
-const drip = async (res, bytes, size) => {
-  for (let at = 0; at < bytes.length && !res.destroyed; at += size) {
-    res.write(bytes.subarray(at, at + size))
-    await soon(1)
-  }
-}
-
+// Of all protocols; `p` is the one that is spoken.
 const behaviours = {
-  plain: (req, res) => { stream(res); res.end(whole()) },
-  'slow-start': async (req, res) => { await soon(150); stream(res); res.end(whole()) },
-  'one-by-one': async (req, res) => {
+  plain: (req, res, body, p) => {
+    if (body.stream === false || !('stream' in body)) return json(res, 200, p.whole(WORDS.join('')))
     stream(res)
-    for (const event of whole().split('\n\n').filter(Boolean)) { res.write(event + '\n\n'); await soon() }
+    res.end(whole(p))
+  },
+  'slow-start': async (req, res, body, p) => { await soon(150); stream(res); res.end(whole(p)) },
+  'one-by-one': async (req, res, body, p) => {
+    stream(res)
+    for (const event of whole(p).split('\n\n').filter(Boolean)) { res.write(event + '\n\n'); await soon() }
     res.end()
   },
-  'split-utf8': async (req, res) => {
+  'split-frames': async (req, res, body, p) => {
+    const bytes = Buffer.from(whole(p))
     stream(res)
-    await drip(res, Buffer.from(chunk({ content: 'grüß' }) + chunk({ content: ' dich 🌊€' }) + finish('stop') + DONE), 7)
+    for (let at = 0; at < bytes.length; at += 61) { res.write(bytes.subarray(at, at + 61)); await soon(1) }
     res.end()
   },
-  escapes: (req, res) => {
-    stream(res)
-    res.end('data: {"choices":[{"index":0,"delta":{"content":"\\ud83c\\udf0a \\"q\\"\\n"},"finish_reason":"stop"}]}\n\n' + DONE)
-  },
-  crlf: (req, res) => { stream(res); res.end(whole().replaceAll('\n', '\r\n')) },
-  'keepalive-comments': async (req, res) => {
+  crlf: (req, res, body, p) => { stream(res); res.end(whole(p).replaceAll('\n', '\r\n')) },
+  'keepalive-comments': async (req, res, body, p) => {
     stream(res)
     res.write(': PROCESSING\n\n'); await soon()
-    res.write(':\n\n' + words() + ': still here\n\n'); await soon()
-    res.end(finish('stop') + usage(11, 5) + DONE)
+    res.write(':\n\n' + words(p) + ': still here\n\n'); await soon()
+    res.end(p.close())
   },
-  reasoning: (req, res) => {
-    stream(res)
-    res.end(chunk({ reasoning_content: 'Hm.' }) + chunk({ reasoning: ' Well.' }) +
-      chunk({ reasoning: ' Twice.', reasoning_content: ' Twice.' }) + chunk({ content: 'Yes.' }) + finish('stop') + DONE)
-  },
-  tools: (req, res) => {
-    const call = (index, id, name, args) => chunk({ tool_calls: [{ index, ...(id && { id, type: 'function' }),
-      function: { ...(name && { name }), arguments: args } }] })
-    stream(res)
-    res.end(chunk({ role: 'assistant', content: null }) + call(0, 'call_a', 'weather', '') + call(0, null, null, '{"city":') +
-      call(1, 'call_b', 'clock', '{}') + call(0, null, null, '"Ulm"}') + finish('tool_calls') + usage(20, 9) + DONE)
-  },
-  'tools-no-index': (req, res) => {
-    const call = (body) => chunk({ tool_calls: [body] })
-    stream(res)
-    res.end(call({ id: 'a', function: { name: 'f', arguments: '{"x":' } }) + call({ function: { arguments: '1}' } }) +
-      call({ id: 'b', function: { name: 'g', arguments: '{}' } }) + finish('tool_calls') + DONE)
-  },
-  'tools-bad-index': (req, res) => {
-    stream(res)
-    res.end(chunk({ tool_calls: [{ index: 4096, id: 'a', function: { name: 'f', arguments: '' } }] }) + DONE)
-  },
-  length: (req, res) => { stream(res); res.end(words() + finish('length') + DONE) },
-  'no-done': (req, res) => { stream(res); res.end(words() + finish('stop') + usage(11, 5)) },
-  'no-finish': (req, res) => { stream(res); res.end(words() + DONE) },
-  'done-stays-open': (req, res) => { stream(res); res.write(whole()) },
-  'behind-done': (req, res) => { stream(res); res.end(whole() + chunk({ content: ' never' }) + 'data: {{{\n\n') },
-  'finish-then-reset': async (req, res) => { stream(res); res.write(words() + finish('stop')); await soon(20); res.socket.resetAndDestroy() },
-  'two-choices': (req, res) => {
-    stream(res)
-    res.end(words() + chunk({ content: 'other' }, { index: 1, finish_reason: 'length' }) + finish('stop') + DONE)
-  },
-  nonstream: (req, res) => {
-    res.writeHead(200, { 'content-type': 'application/json' })
-    res.end(JSON.stringify({ id: 'chatcmpl-2', object: 'chat.completion', model: 'real-model-7', choices: [{ index: 0,
-      message: { role: 'assistant', content: 'All at once.', reasoning_content: 'Hm.',
-        tool_calls: [{ id: 'call_a', type: 'function', function: { name: 'weather', arguments: '{"city":"Ulm"}' } }] },
-      finish_reason: 'tool_calls' }], usage: { prompt_tokens: 3, completion_tokens: 4, total_tokens: 7 } }))
-  },
+  'done-stays-open': (req, res, body, p) => { stream(res); res.write(whole(p)) },
+  // Not streamed although it was asked for, and the other way round.
+  'whole-anyway': (req, res, body, p) => json(res, 200, p.whole(WORDS.join(''))),
+  'stream-anyway': (req, res, body, p) => { stream(res); res.end(whole(p)) },
   'nonstream-bad': (req, res) => { res.writeHead(200, { 'content-type': 'application/json' }); res.end('{"choices":[') },
   'wrong-type': (req, res) => { res.writeHead(200, { 'content-type': 'text/html' }); res.end('<h1>Welcome</h1>') },
   'no-type': (req, res) => { res.writeHead(200); res.end('hello') },
   redirect: (req, res) => { res.writeHead(302, { location: '/v1/elsewhere' }); res.end() },
-  'bad-json': (req, res) => { stream(res); res.end(chunk({ content: 'a' }) + 'data: {"choices": [}\n\n' + DONE) },
-  'bad-shape': (req, res) => { stream(res); res.end(chunk({ content: 'a' }) + 'data: [1]\n\n' + DONE) },
-  'bad-content': (req, res) => { stream(res); res.end(chunk({ content: { text: 'a' } }) + DONE) },
+  'bad-json': (req, res, body, p) => { stream(res); res.end(p.open() + p.text('a') + 'data: {"choices": [}\n\n' + DONE) },
+  'bad-shape': (req, res, body, p) => { stream(res); res.end(p.open() + p.text('a') + 'data: [1]\n\n' + DONE) },
   'huge-event': (req, res) => { stream(res); res.end('data: ' + 'x'.repeat(1100000) + '\n\n' + DONE) },
-  'huge-answer': (req, res) => {
+  'huge-answer': (req, res, body, p) => {
     stream(res)
-    const piece = chunk({ content: 'x'.repeat(512 * 1024) })
+    const piece = p.text('x'.repeat(512 * 1024))
+    res.write(p.open())
     for (let i = 0; i < 33; i++) res.write(piece)
-    res.end(finish('stop') + DONE)
+    res.end(p.close())
   },
-  'stream-error': (req, res) => {
-    stream(res)
-    res.end(words() + 'data: ' + JSON.stringify({ error: { message: 'it broke', type: 'server_error', code: null } }) + '\n\n')
-  },
-  'stream-error-rate': (req, res) => {
-    stream(res)
-    res.end('data: ' + JSON.stringify({ error: { message: 'slow down', code: 429 } }) + '\n\n')
-  },
-  'stream-error-bare': (req, res) => {
-    stream(res)
-    res.end('data: ' + JSON.stringify({ object: 'error', message: 'too long', type: 'BadRequestError', code: 400 }) + '\n\n')
-  },
-  'cut-clean': (req, res) => { stream(res); res.end(words()) },
+  'stream-error': (req, res, body, p) => { stream(res); res.end(words(p) + p.fault('it broke', 'server_error')) },
+  'cut-clean': (req, res, body, p) => { stream(res); res.end(words(p)) },
+  'reset-in-stream': async (req, res, body, p) => { stream(res); res.write(words(p)); await soon(20); res.socket.resetAndDestroy() },
   reset: (req, res) => { req.socket.resetAndDestroy() },
   'close-at-once': (req, res) => { req.socket.destroy() },
   hang: (req, res) => {},
-  'hang-in-stream': (req, res) => { stream(res); res.write(words()) },
-  endless: async (req, res) => {
+  'hang-in-stream': (req, res, body, p) => { stream(res); res.write(words(p)) },
+  endless: async (req, res, body, p) => {
     stream(res)
-    while (!res.destroyed) { res.write(chunk({ content: 'on and ' })); await soon(1) }
+    res.write(p.open())
+    while (!res.destroyed) { res.write(p.text('on and ')); await soon(1) }
   },
-  'error-echo-key': (req, res) => fail(res, 401, { message: `Incorrect API key provided: ${req.headers.authorization}`,
-    type: 'invalid_request_error', code: 'invalid_api_key' }),
-  'error-long': (req, res) => fail(res, 400, { message: 'ü'.repeat(2000), type: 'invalid_request_error', code: null }),
-  'error-429': (req, res) => fail(res, 429, { message: 'Rate limit reached', type: 'requests', code: 'rate_limit_exceeded' },
-    { 'retry-after': '2' }),
-  'error-quota': (req, res) => fail(res, 429, { message: 'You exceeded your quota', type: 'insufficient_quota', code: 'insufficient_quota' }),
   'error-text': (req, res) => { res.writeHead(502, { 'content-type': 'text/html' }); res.end('<h1>Bad Gateway</h1>') },
-  'error-string': (req, res) => fail(res, 400, 'model is not loaded'),
-  'error-503': (req, res) => fail(res, 503, { message: 'Overloaded', type: 'overloaded_error' }, { 'retry-after': '30' }),
 }
 
-const behave = (name, req, res) => {
+const behave = (name, req, res, body, p) => {
   const cut = /^cut-(\d+)$/.exec(name)
   const error = /^error-(\d{3})$/.exec(name)
-  if (behaviours[name]) return behaviours[name](req, res)
+  const behaviour = p.own[name] ?? behaviours[name]
+  if (behaviour) return behaviour(req, res, body, p)
   if (cut) {
     stream(res)
-    res.write(chunk({ role: 'assistant', content: '' }) + WORDS.slice(0, Number(cut[1])).map((content) => chunk({ content })).join(''))
+    res.write(p.open() + WORDS.slice(0, Number(cut[1])).map(p.text).join(''))
     return soon(20).then(() => res.socket.destroy())
   }
-  if (error) return fail(res, Number(error[1]), { message: `status ${error[1]}`, type: null, code: null })
-  return fail(res, 404, { message: `The model '${name}' does not exist`, type: 'invalid_request_error', code: 'model_not_found' })
+  if (error) return json(res, Number(error[1]), p.error(`status ${error[1]}`))
+  return json(res, 404, p.error(`The model '${name}' does not exist`, 'invalid_request_error', 'model_not_found'))
 }
 
 const tellWaiters = () => {
@@ -193,15 +123,14 @@ const pages = (req, res, url) => {
   } else if (url.pathname === '/_closed') {
     closedPage(url, res)
   } else if (url.pathname === '/v1/models') {
-    if (req.headers.authorization !== 'Bearer good-key') return fail(res, 401, { message: 'no', code: 'invalid_api_key' })
-    res.writeHead(200, { 'content-type': 'application/json' })
-    res.end(JSON.stringify({ object: 'list', data: Object.keys(behaviours).map((id) => ({ id, object: 'model' })) }))
+    if (!protocols.some((p) => p.authorized(req))) return json(res, 401, chat.error('no', null, 'invalid_api_key'))
+    json(res, 200, { object: 'list', data: Object.keys(behaviours).map((id) => ({ id, object: 'model' })) })
   } else {
-    fail(res, 404, { message: 'no such page', code: null })
+    json(res, 404, chat.error('no such page'))
   }
 }
 
-const completions = async (req, res) => {
+const answer = async (req, res, protocol) => {
   let text = ''
   for await (const piece of req) text += piece
   const body = JSON.parse(text)
@@ -209,13 +138,14 @@ const completions = async (req, res) => {
     headers: req.headers, model: body.model, body, closed: null }
   log.push(entry)
   res.on('close', () => { entry.closed = res.writableFinished ? 'finished' : 'early'; tellWaiters() })
-  await behave(body.model.split('@')[0], req, res)
+  await behave(body.model.split('@')[0], req, res, body, protocol)
 }
 
 const server = http.createServer((req, res) => {
   const url = new URL(req.url, 'http://localhost')
   req.socket.setNoDelay(true)
-  if (req.method === 'POST' && url.pathname === '/v1/chat/completions') completions(req, res).catch(() => res.destroy())
+  const protocol = protocols.find((p) => p.path === url.pathname)
+  if (req.method === 'POST' && protocol) answer(req, res, protocol).catch(() => res.destroy())
   else pages(req, res, url)
 })
 server.listen(0, '127.0.0.1', () => console.log(`listening on ${server.address().port}`))
