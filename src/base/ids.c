@@ -2,6 +2,8 @@
 /* ids.c - UUIDs, SHA-256 and the fast hash. See model.md 2 for which ids are minted and which derived. */
 #define OPENSSL_SUPPRESS_DEPRECATED
 #include "base/ids.h"
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
 #include <openssl/sha.h>
 
 /* ---- identifiers ---- */
@@ -127,6 +129,16 @@ struct sha256 sha256_of(struct span s)
     SHA256_Init(&context);
     SHA256_Update(&context, s.n ? s.p : "", s.n);
     SHA256_Final(digest.b, &context);
+    return digest;
+}
+
+struct sha256 hmac_sha256(struct span key, struct span text)
+{
+    struct sha256 digest;
+    unsigned      n = sizeof digest.b;
+    assert(key.n <= INT32_MAX);
+    const void *made = HMAC(EVP_sha256(), key.n ? key.p : "", (int)key.n, (const unsigned char *)(text.n ? text.p : ""), text.n, digest.b, &n);
+    assert(made && n == sizeof digest.b);
     return digest;
 }
 

@@ -41,6 +41,7 @@ struct sha256 {
     uint8_t b[32];
 };
 struct sha256 sha256_of(struct span s);
+struct sha256 hmac_sha256(struct span key, struct span text);
 /* Random text of `bytes` random bytes in lower-case hex behind `prefix`; out must hold strlen(prefix) + 2*bytes + 1. */
 void random_text(struct env *env, const char *prefix, size_t bytes, char *out);
 uint64_t hash64(const void *p, size_t n); /* fast, not for outside adversaries to see; seeded per process by caller xor */

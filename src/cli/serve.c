@@ -3,6 +3,7 @@
 #include "api/api.h"
 #include "cli/commands.h"
 #include "cli/config.h"
+#include "tool/tool.h"
 #include "workflow/graph.h"
 #include <arpa/inet.h>
 #include <signal.h>
@@ -29,7 +30,7 @@ static const struct opt opts[] = {
         "data folder, default " WEB_DEFAULT_DATA "; made when it is missing", 0, 0),
     OPT("store", "STORE", OPT_TEXT, store, "URL",
         "where the ledger is: sqlite:DIR or postgres://USER@HOST:PORT/DB, default sqlite:DIR of --data", 0, 0),
-    OPT("config", "CONFIG", OPT_TEXT, config, "FILE", "configuration file (JSON): model providers", 0, 0),
+    OPT("config", "CONFIG", OPT_TEXT, config, "FILE", "configuration file (JSON): model providers, tools, MCP servers", 0, 0),
     OPT("dev", "DEV", OPT_FLAG, dev, NULL,
         "for a laptop and for tests: token \"dev\", no rate limits, loopback only", 0, 0),
     OPT("heartbeat-ms", "HEARTBEAT_MS", OPT_INT, heartbeat_ms, "N",
@@ -97,6 +98,7 @@ struct server {
     struct store        *store;
     struct http_client  *client;
     struct models       *models;
+    struct tools        *tools;
     struct engine       *engine;
     struct api          *api;
     struct http_server  *http;
@@ -188,7 +190,11 @@ static enum err start_engine(struct server *s, struct error *error)
     if (!e)
         e = http_client_new(s->loop, &s->client, error);
     if (!e)
+        e = config_outbound(&s->config, s->client, error);
+    if (!e)
         e = models_new(s->loop, s->client, s->config.providers, &s->models, error);
+    if (!e)
+        e = tools_new(s->loop, s->client, s->config.tools, s->config.mcp_servers, &s->tools, error);
     struct engine_config engine = { .loop = s->loop, .store = s->store, .models = s->models, .machines = machines,
                                     .ledger = { .heartbeat_ms = (uint32_t)s->o.heartbeat_ms,
                                                 .slow_reader_ms = (uint32_t)s->o.slow_reader_ms,
@@ -240,6 +246,7 @@ static void take_apart(struct server *s)
     api_free(s->api);
     engine_free(s->engine);
     models_free(s->models);
+    tools_free(s->tools);
     http_client_free(s->client);
     engine_inbox_free(s->inbox);
     loop_free(s->loop);
@@ -306,6 +313,7 @@ int cmd_serve(struct cli *cli, int argc, char **argv)
 struct check {
     struct doctor *doctor;
     struct loop   *loop;
+    struct tools  *tools;
 };
 
 static void one_provider(void *user, struct span provider, enum err err, struct span detail)
@@ -316,10 +324,24 @@ static void one_provider(void *user, struct span provider, enum err err, struct 
                   SPAN_ARG(provider), SPAN_ARG(detail));
 }
 
-static void all_providers(void *user)
+static void one_tool(void *user, struct span name, enum err err, struct span detail)
+{
+    struct check *check = user;
+    doctor_report(check->doctor, err ? DOCTOR_FAIL : DOCTOR_OK, "tool",
+                  err ? "check the secrets and the address or command of this tool or MCP server in the configuration file" : NULL,
+                  "%.*s: %.*s", SPAN_ARG(name), SPAN_ARG(detail));
+}
+
+static void all_tools(void *user)
 {
     struct check *check = user;
     loop_stop(check->loop);
+}
+
+static void all_providers(void *user)
+{
+    struct check *check = user;
+    tools_check(check->tools, one_tool, all_tools, check);
 }
 
 int doctor_providers(const char *config_path, struct doctor *doctor)
@@ -330,12 +352,17 @@ int doctor_providers(const char *config_path, struct doctor *doctor)
     struct http_client *client = NULL;
     struct models      *models = NULL;
     enum err            e = config_load(config_path, &config, &error);
+    signal(SIGPIPE, SIG_IGN); /* an MCP server may die while it is written to */
     if (!e)
         e = loop_new(env_real(), NULL, &check.loop, &error);
     if (!e)
         e = http_client_new(check.loop, &client, &error);
     if (!e)
+        e = config_outbound(&config, client, &error);
+    if (!e)
         e = models_new(check.loop, client, config.providers, &models, &error);
+    if (!e)
+        e = tools_new(check.loop, client, config.tools, config.mcp_servers, &check.tools, &error);
     if (e) {
         doctor_report(doctor, DOCTOR_FAIL, "config", "correct the configuration file", "%s%s%s", error.field, error.field[0] ? ": " : "",
                       error.message);
@@ -344,6 +371,7 @@ int doctor_providers(const char *config_path, struct doctor *doctor)
         loop_run(check.loop);
     }
     models_free(models);
+    tools_free(check.tools);
     http_client_free(client);
     loop_free(check.loop);
     config_done(&config);

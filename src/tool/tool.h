@@ -41,6 +41,10 @@ enum err tool_start(struct tools *tools, const struct tool_call_config *config, 
 void tool_cancel(struct tool_call *call);
 /* true when a call of this tool may be sent again with the same key. Unknown tools are not. */
 bool tool_repeat_safe(const struct tools *tools, struct span name);
+/* true when a person must agree before a call (`"approval": "always"`). Unknown tools: false. */
+bool tool_needs_approval(const struct tools *tools, struct span name);
+/* Every secret that was read for a tool or an MCP server; valid as long as `tools`. For redaction. */
+void tools_secrets(const struct tools *tools, void (*each)(void *user, struct span secret), void *user);
 /* doctor: one line per tool and MCP server, then done. */
 void tools_check(struct tools *tools, void (*each)(void *user, struct span name, enum err err, struct span detail),
                  void (*done)(void *user), void *user);

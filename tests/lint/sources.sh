@@ -96,6 +96,9 @@ foreach suite, names : suites
   endforeach
 endforeach
 
+# Not a test of its own: tests/tools/*.test.mjs drive it.
+executable('tool-driver', 'tools/tool_driver.c', include_directories: test_inc, dependencies: test_deps, build_by_default: false)
+
 if get_option('fuzz')
   foreach name : fuzz_targets
     executable(
