@@ -73,6 +73,7 @@ static void quiesce(struct engine *engine)
         for (struct inflight *c = run->calls; c; c = c->next)
             if (c->model_call)
                 model_cancel(TAKE(c->model_call));
+        tool_quiesce(run);
     }
 }
 
