@@ -229,6 +229,7 @@ void engine_free(struct engine *engine)
     uuid_map_done(&engine->threads);
     uuid_map_done(&engine->parked);
     uuid_map_done(&engine->idems);
+    local_free(engine);
     struct watch *watch;
     for (size_t i = 0; (watch = u64_map_next(&engine->watches, &i));)
         free(watch);

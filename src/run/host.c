@@ -249,7 +249,7 @@ static bool record_input(struct run *run, struct pending_input *in)
             record_timer(run, in, true);
         else
             record_answer(run, in, wait, false);
-        if (in->err && wait->row.kind == WAIT_TOOLS)
+        if (in->err && (wait->row.kind == WAIT_TOOLS || wait->row.kind == WAIT_ASK))
             tool_drop_unanswered(run, &wait->path);
         wait_close(run, wait, in->err ? WAIT_EXPIRED : in->rejected ? WAIT_REJECTED : WAIT_APPROVED, in->value, in->by);
         return true;

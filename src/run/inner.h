@@ -207,6 +207,7 @@ struct engine {
     struct loop_timer     tick, sweep, retention, cron_timer;
     int64_t               retained_from_ms; /* where the next look at old runs goes on; 0: from the oldest */
     struct uuid_map       crons;
+    struct uuid_map       kv;         /* of local.c: values on their way to disk */
     struct uuid_map       parked;     /* run id -> struct parked: those with a due time */
     uint64_t              next_ticket;
     bool                  draining, failed;
@@ -380,6 +381,9 @@ void tool_load(struct run *run, struct jv body);
 
 /* ---- local.c: tools that the host itself is, answered in the commit of the intent ---- */
 void local_call(struct run *run, struct tool_flight *flight);
+void local_free(struct engine *engine);
+/* Removes values that were found to be over, unless they were written again since. */
+void local_expire(struct engine *engine, const struct kv_row *rows, size_t count);
 
 /* ---- receipts.c ---- */
 struct uuid tool_key(struct run *run, const struct op_path *path, struct span node, struct span tool, struct span arguments);

@@ -143,7 +143,7 @@ static void forget_answered(struct run *run, const struct record *record, const 
         if (op_path_eq(&(*p)->path, path)) {
             struct open_wait *wait = *p;
             *p = wait->next;
-            if (wait->row.kind == WAIT_TOOLS)
+            if (wait->row.kind == WAIT_TOOLS || wait->row.kind == WAIT_ASK)
                 tool_drop_unanswered(run, path);
             free(wait);
             return;

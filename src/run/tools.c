@@ -81,7 +81,7 @@ void tool_quiesce(struct run *run)
         cancel(t);
 }
 
-/* Nobody answered the client's calls of this wait in time: they are over, as the timer's event says. */
+/* Nobody answered the client's calls of this wait, or the question of one, in time: they are over, as the timer's event says. */
 void tool_drop_unanswered(struct run *run, const struct op_path *wait)
 {
     struct op_path parent = *wait;
@@ -91,7 +91,7 @@ void tool_drop_unanswered(struct run *run, const struct op_path *wait)
         for (struct tool_flight *t = run->tools; t && !found; t = t->next) {
             struct op_path of = t->path, path = t->path;
             of.n--;
-            found = t->by == TOOL_BY_CLIENT && !t->asked && op_path_eq(&of, &parent);
+            found = t->by == TOOL_BY_CLIENT && (t->asked ? op_path_eq(&path, &parent) : op_path_eq(&of, &parent));
             if (found)
                 tool_abort_under(run, &path);
         }
@@ -249,13 +249,14 @@ void tool_answered_by_person(struct run *run, struct op_path wait, struct span v
 
 /* ---- the intent ---- */
 
-static const struct wf_steps *steps_of(const struct run *run, struct op_path path)
+/* The innermost part of the node that has called a model and holds the call. */
+static const struct wf_steps *steps_of(const struct run *run, const struct op_path *path)
 {
-    path.n--;
+    const struct wf_steps *found = NULL;
     for (uint32_t i = 0; i < run->step_count; i++)
-        if (op_path_eq(&run->steps[i].of, &path))
-            return &run->steps[i];
-    return NULL;
+        if (op_path_under(path, &run->steps[i].of) && (!found || run->steps[i].of.n > found->of.n))
+            found = &run->steps[i];
+    return found;
 }
 
 static struct span unique_name(struct run *run, struct span given, uint32_t op)
@@ -272,7 +273,7 @@ static struct tool_flight *flight_new(struct run *run, const struct effect *fx, 
 {
     struct arena          *arena = &run->host_arena;
     struct tool_flight    *t = mem_alloc(sizeof *t);
-    const struct wf_steps *steps = steps_of(run, fx->op);
+    const struct wf_steps *steps = steps_of(run, &fx->op);
     *t = (struct tool_flight){ .run = run, .path = fx->op, .op = op->no, .parent = op->parent, .by = fx->tool.by, .top = fx->top,
                                .started_us = run->now_us };
     t->node = arena_copy(arena, fx->node);

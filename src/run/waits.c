@@ -98,7 +98,7 @@ static void open_person(struct run *run, struct open_wait *wait, uint32_t parent
         batch_put(engine_batch(engine), TABLE_wait, row);
 }
 
-/* The client's call that a question belongs to, or NULL. */
+/* The client's call that a question belongs to, or NULL: the question stands beside it or below it. */
 static struct tool_flight *asked_call(struct run *run, const struct op_path *wait, struct span given)
 {
     struct op_path parent = *wait;
@@ -106,7 +106,7 @@ static struct tool_flight *asked_call(struct run *run, const struct op_path *wai
     for (struct tool_flight *t = run->tools; t && given.n; t = t->next) {
         struct op_path of = t->path;
         of.n--;
-        if (t->by == TOOL_BY_CLIENT && op_path_eq(&of, &parent) && span_eq(t->given, given))
+        if (t->by == TOOL_BY_CLIENT && (op_path_eq(&of, &parent) || op_path_eq(&t->path, &parent)) && span_eq(t->given, given))
             return t;
     }
     return NULL;
@@ -292,7 +292,7 @@ void wait_tools_answered(struct run *run, const struct op_path *call)
     for (const struct tool_flight *t = run->tools; t; t = t->next) {
         struct op_path of = t->path;
         of.n--;
-        if (t->by == TOOL_BY_CLIENT && op_path_eq(&of, &parent))
+        if (t->by == TOOL_BY_CLIENT && !t->asked && op_path_eq(&of, &parent))
             return;
     }
     for (struct open_wait *o = run->waits; o; o = o->next) {

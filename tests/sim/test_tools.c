@@ -485,6 +485,66 @@ static void nobody_answers_in_time(void **state)
     }
 }
 
+/* ---- the host's own ---- */
+
+#define LOCAL(name, tool, arguments, rest) \
+    NODE(name, "tool.call", "tool", "{\"tool\":\"" tool "\",\"by\":\"local\",\"arguments\":" arguments "}", rest)
+
+static void what_is_written_is_read_in_the_same_commit_and_after_a_restart(void **state)
+{
+    (void)state;
+    static const char expected[] = "[{\"found\":true,\"value\":{\"a\":1}},{\"keys\":[\"k/1\",\"k/2\"]},{\"deleted\":true},"
+                                   "{\"found\":false},{\"found\":true,\"value\":2}]";
+    for (int restarts = 0; restarts < 2; restarts++) {
+        struct world w;
+        begin(&w, GRAPH("a", "", LOCAL("a", "kv_write", "{\"key\":\"k/1\",\"value\":{\"a\":1}}", "\"b\"") ","
+          LOCAL("b", "kv_write", "{\"key\":\"k/2\",\"value\":2,\"ttl_seconds\":60}", "\"h\"") ","
+          NODE("h", "core.human", "human", "{\"prompt\":\"?\"}", "\"c\"") "," LOCAL("c", "kv_read", "{\"key\":\"k/1\"}", "\"d\"") ","
+          LOCAL("d", "kv_list", "{\"prefix\":\"k/\"}", "\"e\"") "," LOCAL("e", "kv_delete", "{\"key\":\"k/1\"}", "\"f\"") ","
+          LOCAL("f", "kv_read", "{\"key\":\"k/1\"}", "\"g\"") "," LOCAL("g", "kv_read", "{\"key\":\"k/2\"}", "\"i\"") ","
+          CORE("i", "core.value", "{\"value\":[{\"$from\":\"/nodes/c/output\"},{\"$from\":\"/nodes/d/output\"},"
+          "{\"$from\":\"/nodes/e/output\"},{\"$from\":\"/nodes/f/output\"},{\"$from\":\"/nodes/g/output\"}]}", "null")));
+        until(&w, rests);
+        if (restarts)
+            restart(&w);
+        assert_int_equal(decide(&w, "1", false), ERR_OK);
+        until(&w, ended);
+        assert_int_equal(w.row.status, RUN_COMPLETED);
+        assert_int_equal(w.row.output.n, sizeof expected - 1);
+        assert_memory_equal(w.row.output.p, expected, sizeof expected - 1);
+        end(&w);
+    }
+}
+
+static void wrong_arguments_are_an_answer(void **state)
+{
+    (void)state;
+    struct world w;
+    begin(&w, GRAPH("a", "", LOCAL("a", "kv_write", "{\"key\":\"\",\"value\":1}", "null")));
+    until(&w, ended);
+    assert_int_equal(w.row.status, RUN_FAILED);
+    assert_non_null(memmem(w.row.error.p, w.row.error.n, "invalid_arguments", 17));
+    end(&w);
+}
+
+static void a_list_of_tools_is_asked_for_again_after_a_restart(void **state)
+{
+    (void)state;
+    struct world w;
+    begin(&w, GRAPH("a", "", LOCAL("a", "tools.list", "{\"tools\":[\"x\"]}", "null")));
+    w.tools.hold = true;
+    for (int i = 0; i < 2; i++) {
+        w.stop_at = 3;
+        until(&w, rests);
+        restart(&w);
+    }
+    w.tools.hold = false;
+    until(&w, ended);
+    assert_int_equal(w.row.status, RUN_COMPLETED);
+    assert_memory_equal(w.row.output.p, "{\"tools\":[]}", w.row.output.n);
+    end(&w);
+}
+
 /* ---- all of it ---- */
 
 static const char mixed[] = GRAPH("a", "", TOOL("a", "safe.one", "\"b\"") "," CORE("b", "core.echo", "{}", "[\"c\",\"d\"]") ","
@@ -548,6 +608,9 @@ int main(void)
         cmocka_unit_test(a_cancelled_run_cancels_its_call),
         cmocka_unit_test(a_client_answers_what_is_its_own),
         cmocka_unit_test(nobody_answers_in_time),
+        cmocka_unit_test(what_is_written_is_read_in_the_same_commit_and_after_a_restart),
+        cmocka_unit_test(wrong_arguments_are_an_answer),
+        cmocka_unit_test(a_list_of_tools_is_asked_for_again_after_a_restart),
         cmocka_unit_test(a_run_goes_on_wherever_it_was_stopped),
         cmocka_unit_test(a_strict_replay_sends_nothing),
     };
