@@ -27,7 +27,9 @@ static void bench_free(struct bench *b)
 {
     run_reset_machine(&b->run);
     plan_free(b->run.plan);
+    receipts_free(&b->run);
     free(b->run.ops);
+    free(b->run.steps);
     free(b->run.effects.items);
     arena_done(&b->run.effects_arena);
     arena_done(&b->run.texts);

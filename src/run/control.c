@@ -102,6 +102,7 @@ enum err run_create(struct engine *engine, const struct run_spec *spec, struct r
 /* ---- cancel, resume ---- */
 
 static bool answer_fits(struct engine *engine, const struct open_wait *wait, struct span input, struct issues *issues);
+static struct span answer_of(struct engine *engine, const struct open_wait *wait, struct span input);
 
 enum err run_cancel(struct engine *engine, struct uuid workspace, struct uuid id, struct span reason, struct span by,
                     struct run_row *ret_row, bool *ret_already, struct error *error)
@@ -131,7 +132,7 @@ enum err run_resume(struct engine *engine, struct uuid workspace, struct uuid id
         e = run_load(engine, workspace, id, &run, ret_row, error);
     if (!e && run->inbox)
         run_turn(run);
-    if (!e && (run->gone || run->row.status != RUN_WAITING || !run->waits)) {
+    if (!e && (run->gone || run->row.status != RUN_WAITING || !wait_first_person(run))) {
         run_row_view(run, ret_row);
         e = ERR_INVALID_RUN_STATE;
     }
@@ -141,7 +142,9 @@ enum err run_resume(struct engine *engine, struct uuid workspace, struct uuid id
     if (e)
         return e;
     struct open_wait *wait = run->waits;
-    while (wait && !uuid_is_nil(checkpoint) && !uuid_eq(checkpoint_id(run->row.attempt, (uint64_t)wait->row.checkpoint_seq), checkpoint))
+    while (wait && (wait->row.kind == WAIT_TOOLS ||
+                    (!uuid_is_nil(checkpoint) &&
+                     !uuid_eq(checkpoint_id(run->row.attempt, (uint64_t)wait->row.checkpoint_seq), checkpoint))))
         wait = wait->next;
     if (!wait) {
         run_row_view(run, ret_row);
@@ -149,19 +152,46 @@ enum err run_resume(struct engine *engine, struct uuid workspace, struct uuid id
     }
     if (!answer_fits(engine, wait, input, issues))
         return error_set(error, ERR_VALIDATION, "", "the answer does not fit the prompt's schema");
-    struct pending_input in = { .kind = IN_ANSWER, .path = wait->path, .op = (uint32_t)wait->row.op, .value = input, .by = by,
-                                .node = wait->row.node, .wait = wait->row.id };
+    struct pending_input in = { .kind = IN_ANSWER, .path = wait->path, .op = (uint32_t)wait->row.op, .by = by,
+                                .value = answer_of(engine, wait, input), .node = wait->row.node, .wait = wait->row.id };
     run_answer(run, &in, ret_row);
     return ERR_OK;
 }
 
+static bool is_blank(struct span text)
+{
+    for (size_t i = 0; i < text.n; i++)
+        if (!strchr(" \t\r\n", text.p[i]))
+            return false;
+    return true;
+}
+
+/* A plain text that answers a question is what clients send as an object (model.md 6.3). */
+static struct span answer_of(struct engine *engine, const struct open_wait *wait, struct span input)
+{
+    if (wait->row.kind != WAIT_ASK || !jv_is(json_read(input, &engine->turn), JSON_STRING))
+        return input;
+    return arena_printf(&engine->turn, "{\"answer\":%.*s,\"is_freeform\":true}", SPAN_ARG(input));
+}
+
 static bool answer_fits(struct engine *engine, const struct open_wait *wait, struct span input, struct issues *issues)
 {
-    if (!wait->row.schema_json.n)
-        return true;
+    struct jv  said = json_read(input, &engine->turn);
     struct buf at = { 0 };
     BUF_LIT(&at, "/input");
-    bool fits = json_schema_fits(json_read(wait->row.schema_json, &engine->turn), json_read(input, &engine->turn), &at, issues);
+    if (wait->row.kind == WAIT_ASK) {
+        struct jv text = jv_is(said, JSON_OBJECT) ? jv_get(said, "answer") : said;
+        if (jv_is(text, JSON_STRING) && is_blank(jv_string(text, &engine->turn))) {
+            issue_add(issues, buf_view(&at), "range", "must not be blank");
+            buf_done(&at);
+            return false;
+        }
+    }
+    if (!wait->row.schema_json.n) {
+        buf_done(&at);
+        return true;
+    }
+    bool fits = json_schema_fits(json_read(wait->row.schema_json, &engine->turn), said, &at, issues);
     buf_done(&at);
     return fits;
 }
@@ -192,7 +222,7 @@ enum err wait_decide(struct engine *engine, const struct wait_answer *answer, st
         return error_set(error, ERR_STORAGE, "", "the store cannot be read");
     e = reader_get(engine_reader(engine), TABLE_wait, ret_wait); /* its spans live in the turn's arena */
     engine_read_end(engine);
-    if (e == ERR_NOT_FOUND || (!e && !uuid_eq(ret_wait->workspace, answer->workspace)))
+    if (e == ERR_NOT_FOUND || (!e && (!uuid_eq(ret_wait->workspace, answer->workspace) || ret_wait->kind == WAIT_TOOLS)))
         return error_set(error, ERR_APPROVAL_NOT_FOUND, "", "no such approval in this workspace");
     if (e)
         return error_set(error, ERR_STORAGE, "", "the store cannot be read");
@@ -208,12 +238,12 @@ enum err wait_decide(struct engine *engine, const struct wait_answer *answer, st
         run_row_view(run, ret_run);
     if (!wait)
         return e && e != ERR_INVALID_RUN_STATE ? e : not_open(ret_wait, error);
-    struct pending_input in = { .kind = IN_ANSWER, .path = wait->path, .op = (uint32_t)wait->row.op, .value = answer->input,
-                                .by = answer->by, .node = wait->row.node, .wait = wait->row.id, .rejected = answer->reject };
+    struct pending_input in = { .kind = IN_ANSWER, .path = wait->path, .op = (uint32_t)wait->row.op, .by = answer->by,
+                                .value = answer->reject ? answer->input : answer_of(engine, wait, answer->input), .node = wait->row.node, .wait = wait->row.id, .rejected = answer->reject };
     if (!answer->reject && !answer_fits(engine, wait, answer->input, issues))
         return error_set(error, ERR_VALIDATION, "", "the answer does not fit the prompt's schema");
     ret_wait->status = answer->reject ? WAIT_REJECTED : WAIT_APPROVED;
-    ret_wait->answer = arena_copy(&engine->turn, answer->input);
+    ret_wait->answer = arena_copy(&engine->turn, in.value);
     ret_wait->decided_by = arena_copy(&engine->turn, answer->by);
     ret_wait->decided_ms = engine_now_ms(engine);
     run_answer(run, &in, ret_run);
@@ -238,7 +268,7 @@ uint64_t run_watch(struct engine *engine, struct uuid workspace, struct uuid id,
     struct watch *watch = mem_alloc(sizeof *watch);
     *watch = (struct watch){ .engine = engine, .ticket = ++engine->next_ticket, .done = done, .user = user };
     u64_map_put(&engine->watches, watch->ticket, watch);
-    if (!run || run->gone || row.status == RUN_WAITING) {
+    if (!run || run->gone || (row.status == RUN_WAITING && row.mask & MASK_PERSON)) {
         watch_now(engine, &row, watch);
     } else {
         watch->run = run;

@@ -121,6 +121,8 @@ static void node_finish(struct run *run, const struct effect *fx)
         stat_node(run, op, STAT_OK, SPAN_NONE);
         run->finished = *op; /* its checkpoint marker follows */
     }
+    receipt_node_finished(run, fx->node);
+    run_steps_drop(run, &fx->op);
     run_op_drop(run, &fx->op);
 }
 
@@ -152,30 +154,30 @@ static void node_fail(struct run *run, const struct effect *fx)
         run->failing = *op;
         run->failing_error = arena_copy(&run->engine->turn, fx->node_.error);
     }
+    run_steps_drop(run, &fx->op);
     run_op_drop(run, &fx->op);
 }
 
-static void node_note(struct run *run, const struct effect *fx)
+static void node_cancel(struct run *run, const struct effect *fx)
 {
     struct op *op = run_op(run, &fx->op);
     uint32_t   no = op ? op->no : 0, parent = op ? op->parent : 0;
-    bool       waits = fx->node_.event == NODE_WAIT;
     struct jw  w = payload_begin(run->engine, fx->node);
     put_operation(run, &w, "node_execution_id", no);
     jw_key(&w, "reason");
     jw_raw(&w, fx->node_.error);
-    if (waits) {
-        jw_key(&w, "pending");
-        jw_arr(&w);
-        jw_arr_end(&w);
-    }
-    run_record(run, waits ? REC_NODE_WAITING : REC_NODE_CANCELLED, 0, waits, no, parent, payload_end(run->engine, &w), SPAN_NONE,
-               NULL);
-    if (waits)
-        return;
+    run_record(run, REC_NODE_CANCELLED, 0, 0, no, parent, payload_end(run->engine, &w), SPAN_NONE, NULL);
     if (op)
         stat_node(run, op, STAT_CANCELLED, SPAN_NONE);
+    run_steps_drop(run, &fx->op);
     run_op_drop(run, &fx->op);
+}
+
+static void node_wait(struct run *run, const struct effect *fx)
+{
+    const struct op *op = run_op(run, &fx->op);
+    struct op        node = op ? *op : (struct op){ .path = fx->op };
+    wait_note(run, &node, fx->node, fx->node_.error, false);
 }
 
 static void apply_node(struct run *run, const struct effect *fx)
@@ -184,9 +186,51 @@ static void apply_node(struct run *run, const struct effect *fx)
     case NODE_START:  node_start(run, fx); break;
     case NODE_FINISH: node_finish(run, fx); break;
     case NODE_FAIL:   node_fail(run, fx); break;
-    case NODE_CANCEL:
-    case NODE_WAIT:   node_note(run, fx); break;
+    case NODE_CANCEL: node_cancel(run, fx); break;
+    case NODE_WAIT:   node_wait(run, fx); break;
     }
+}
+
+/* ---- steps of model calls (model.md 4, wf_step) ---- */
+
+void run_step_note(struct run *run, struct op_path of, uint32_t step, uint32_t model_op)
+{
+    for (uint32_t i = 0; i < run->step_count; i++)
+        if (op_path_eq(&run->steps[i].of, &of)) {
+            run->steps[i].step = step;
+            run->steps[i].model_op = model_op;
+            return;
+        }
+    if (run->step_count == run->step_cap) {
+        run->step_cap = run->step_cap ? run->step_cap * 2 : 4;
+        run->steps = mem_grow(run->steps, run->step_cap * sizeof *run->steps);
+    }
+    run->steps[run->step_count++] = (struct wf_steps){ .of = of, .step = step, .model_op = model_op };
+}
+
+/* Counted over the outermost node, in the order of completion. */
+void run_step_finished(struct run *run, const struct op_path *call, uint32_t model_op)
+{
+    struct op_path path = { .n = 0 }, of = *call;
+    struct op     *top = NULL;
+    while (!top && path.n < call->n) {
+        path.v[path.n] = call->v[path.n];
+        path.n++;
+        top = run_op(run, &path);
+        if (top && !top->node_exec)
+            top = NULL;
+    }
+    of.n--;
+    run_step_note(run, of, top ? top->wf_steps : 0, model_op);
+    if (top)
+        top->wf_steps++;
+}
+
+void run_steps_drop(struct run *run, const struct op_path *node)
+{
+    for (uint32_t i = run->step_count; i-- > 0;)
+        if (op_path_under(&run->steps[i].of, node))
+            run->steps[i] = run->steps[--run->step_count];
 }
 
 /* ---- calls, timers, children, waits ---- */
@@ -292,55 +336,6 @@ static void apply_child(struct run *run, const struct effect *fx)
     }
 }
 
-static const char *const wait_kinds[] = { "prompt", "ask", "tools", "approval", "receipt", "budget" };
-
-static void apply_wait(struct run *run, const struct effect *fx)
-{
-    struct engine    *engine = run->engine;
-    struct op         node = run_node_of(run, fx->op);
-    uint32_t          op = node.no;
-    struct open_wait *wait = mem_alloc(sizeof *wait);
-    struct wait_row  *row = &wait->row;
-    int64_t           now = engine_now_ms(engine);
-    wait->path = fx->op;
-    wait->expires_us = fx->wait.expires_us;
-    struct uuid id = { 0 };
-    if (!run->fold)
-        id = engine_mint(engine);
-    *row = (struct wait_row){ .id = id, .workspace = run->row.workspace, .run = run->row.id,
-                              .thread = run->row.thread, .attempt = run->row.attempt, .op = op, .kind = fx->wait.kind,
-                              .checkpoint_seq = run->row.checkpoint_seq, .created_ms = now };
-    row->node = arena_copy(&run->host_arena, fx->node);
-    row->prompt = arena_copy(&run->host_arena, fx->wait.prompt);
-    row->schema_json = fx->wait.schema.n ? arena_copy(&run->host_arena, fx->wait.schema) : SPAN_NONE;
-    if (fx->wait.expires_us)
-        row->expires_ms = now + (int64_t)((fx->wait.expires_us - run->now_us) / 1000);
-    struct uuid checkpoint = checkpoint_id(run->row.attempt, (uint64_t)row->checkpoint_seq);
-    struct jw   w = payload_begin(engine, fx->node);
-    jw_key(&w, "prompt");
-    jw_str(&w, row->prompt);
-    jw_key(&w, "checkpoint_id");
-    jw_uuid(&w, &checkpoint);
-    jw_key(&w, "approval_id");
-    jw_uuid(&w, &row->id);
-    jw_key(&w, "kind");
-    jw_cstr(&w, wait_kinds[fx->wait.kind]);
-    if (row->schema_json.n) {
-        jw_key(&w, "schema");
-        jw_raw(&w, row->schema_json);
-    }
-    struct span pub = SPAN_NONE;
-    run_record(run, REC_WAIT_OPENED, 0, 1, op, node.parent, payload_end(engine, &w), SPAN_NONE, &pub);
-    if (run->fold)
-        uuid_parse(jv_string(jv_get(json_read(pub, &engine->turn), "approval_id"), &engine->turn), &row->id);
-    else
-        batch_put(engine_batch(engine), TABLE_wait, row);
-    struct open_wait **tail = &run->waits;
-    while (*tail)
-        tail = &(*tail)->next;
-    *tail = wait;
-}
-
 /* ---- the rest ---- */
 
 static const char *const checkpoint_kinds[] = { "start", "node", "human", "final" };
@@ -405,6 +400,7 @@ static void apply_emit(struct run *run, const struct effect *fx)
 void run_abort_under(struct run *run, const struct op_path *prefix)
 {
     inflight_cancel_under(run, prefix);
+    tool_abort_under(run, prefix);
     for (struct timer **p = &run->timers; *p;) {
         struct timer *t = *p;
         if (!op_path_under(&t->path, prefix)) {
@@ -448,7 +444,7 @@ static bool apply(struct run *run, const struct effect *fx)
     switch (fx->kind) {
     case FX_NODE:       apply_node(run, fx); break;
     case FX_MODEL:      apply_model(run, fx); break;
-    case FX_WAIT:       apply_wait(run, fx); break;
+    case FX_WAIT:       wait_apply(run, fx); break;
     case FX_TIMER:      apply_timer(run, fx); break;
     case FX_CHILD:      apply_child(run, fx); break;
     case FX_ABORT:      run_abort_under(run, &fx->op); break;
@@ -457,9 +453,7 @@ static bool apply(struct run *run, const struct effect *fx)
     case FX_CHECKPOINT: apply_checkpoint(run, fx); break;
     case FX_FINISH:     run_finish(run, fx->finish.output, fx->finish.values); return false;
     case FX_FAIL:       run_fail(run, fx->fail.error); return false;
-    case FX_TOOL:       /* no machine of this release asks for one */
-        run_fail_code(run, "unsupported_effect", "internal", false, "tools are not available");
-        return false;
+    case FX_TOOL:       tool_apply(run, fx); break;
     }
     return !run->gone && !(run->fold && run->fold->err) && !replay_broken(run);
 }
@@ -470,6 +464,8 @@ void run_effects(struct run *run)
         if (!apply(run, &run->effects.items[i]))
             break;
     run->effects.count = 0;
+    if (!run->gone && !(run->fold && run->fold->err) && !replay_broken(run))
+        wait_note_rest(run);
     if (!run->fold && !run->gone && replay_broken(run))
         replay_break(run);
     if (run->fold || run->gone)

@@ -132,6 +132,8 @@ void run_open_attempt(struct run *run, struct uuid next, struct span saved)
     run_new_stream(run);
     run_reset_machine(run);
     replay_close(run);
+    if (!saved.n)
+        receipts_restart(run);
     if (saved.n && !run->plan->ops->load(run->plan, saved, &run->machine_arena, &run->machine)) {
         struct snapshot_row row = { .attempt = next, .seq = 0, .digest = sha256_of(saved), .body = saved };
         batch_put(engine_batch(run->engine), TABLE_snapshot, &row);
@@ -219,17 +221,29 @@ void run_cancel_now(struct run *run, struct span reason, struct span by)
 
 void run_rest(struct run *run)
 {
-    struct open_wait *oldest = run->waits;
+    struct open_wait *oldest = wait_first_person(run);
     run_move(run, RUN_REST);
-    run->row.mask = MASK_PERSON;
+    run->row.mask = oldest ? MASK_PERSON : 0;
+    for (const struct open_wait *w = run->waits; w; w = w->next)
+        if (w->row.kind == WAIT_TOOLS)
+            run->row.mask |= MASK_TOOLS;
+    if (!oldest) {
+        oldest = run->waits;
+        run->row.wait = (struct uuid){ 0 };
+        run->row.prompt = SPAN_NONE;
+    }
     run->row.waiting_since_ms = stream_now_ms(run->stream);
-    run->row.wait = oldest->row.id;
+    if (run->row.mask & MASK_PERSON) {
+        run->row.wait = oldest->row.id;
+        run_text(run, &run->row.prompt, oldest->row.prompt);
+    }
     run->row.checkpoint_seq = oldest->row.checkpoint_seq;
-    run_text(run, &run->row.prompt, oldest->row.prompt);
     run->row.last_seq = (int64_t)stream_head(run->stream);
     run_dirty(run);
     thread_dirty(run->thread);
     run_save_snapshot(run);
-    run_watches_fire(run);
-    run_leave(run); /* parked: it comes back with the answer */
+    if (run->row.mask & MASK_PERSON)
+        run_watches_fire(run);
+    if (!run->gone && !run->watches) /* somebody waits for more than this: it stays */
+        run_leave(run); /* parked: it comes back with the answer */
 }

@@ -73,6 +73,7 @@ static void quiesce(struct engine *engine)
         for (struct inflight *c = run->calls; c; c = c->next)
             if (c->model_call)
                 model_cancel(TAKE(c->model_call));
+        tool_quiesce(run);
     }
 }
 
@@ -228,6 +229,7 @@ void engine_free(struct engine *engine)
     uuid_map_done(&engine->threads);
     uuid_map_done(&engine->parked);
     uuid_map_done(&engine->idems);
+    local_free(engine);
     struct watch *watch;
     for (size_t i = 0; (watch = u64_map_next(&engine->watches, &i));)
         free(watch);

@@ -11,14 +11,26 @@
 #include "model/model.h"
 #include "net/loop.h"
 #include "run/state.h"
+#include "tool/tool.h"
 
 struct engine;
 struct run;
+
+/* What tool.h offers, as a table: the engine calls tools through it. All NULL: there are none. */
+struct engine_tools {
+    struct tools *tools;
+    enum err (*start)(struct tools *tools, const struct tool_call_config *config, struct tool_call **ret, struct error *error);
+    enum err (*list)(struct tools *tools, struct span names, void (*on_end)(void *user, enum err err, struct span result, bool sent),
+                     void *user, struct tool_call **ret, struct error *error);
+    void (*cancel)(struct tool_call *call);
+    bool (*repeat_safe)(const struct tools *tools, struct span name);
+};
 
 struct engine_config {
     struct loop                     *loop;
     struct store                    *store;
     struct models                   *models;
+    struct engine_tools              tools;
     const struct machine_ops *const *machines; /* NULL-terminated; the graph first, then what its nodes may hold */
     struct ledger_config             ledger;   /* store and env are filled in here */
     uint32_t                         thread_queue_max;  /* pending runs per thread [64] */
@@ -60,7 +72,7 @@ struct batch *engine_batch(struct engine *engine);
 void engine_after(struct engine *engine, void (*fn)(void *arg, enum err err), void *arg);
 
 struct engine_stats {
-    uint64_t runs_live, runs_parked, runs_created, runs_ended, ledgers_expired, turns, inputs, model_calls, threads_live;
+    uint64_t runs_live, runs_parked, runs_created, runs_ended, ledgers_expired, turns, inputs, model_calls, tool_calls, threads_live;
     uint64_t by_status[RUN_STATUS_COUNT]; /* transitions into it since start */
     int64_t  now[RUN_STATUS_COUNT];       /* runs that are in it; of the statuses that end a run only what changed since start */
     uint64_t tokens_in, tokens_out;       /* as models reported them */
@@ -148,6 +160,39 @@ struct wait_answer {
 };
 enum err wait_decide(struct engine *engine, const struct wait_answer *answer, struct wait_row *ret_wait, struct run_row *ret_run,
                      struct issues *issues, struct error *error);
+/* ---- calls that a client answers (model.md 6.3, workflow-runs.md 3.6) ---- */
+struct pending_call {
+    struct span node, call, tool, arguments; /* call: its tool_call_id; arguments: JSON */
+    struct uuid request;                     /* the model call that asked for it; nil: none did */
+    uint32_t    step;                        /* of that model call, counted over the outermost node */
+    bool        question;                    /* user_ask: a wait of kind ask stands for it */
+};
+/* Those that are open, in the order in which they were asked for; the run is brought back when it was parked. A run that has
+ * ended has none. The spans live until the end of the turn. ERR_RUN_NOT_FOUND. */
+enum err run_pending_calls(struct engine *engine, struct uuid workspace, struct uuid run,
+                           void (*each)(void *user, const struct pending_call *call), void *user, struct run_row *ret_row,
+                           struct error *error);
+struct client_result {
+    struct span call;   /* tool_call_id */
+    struct span tool;   /* p NULL: not compared */
+    struct span output; /* JSON; of a failed one its error object */
+    bool        failed;
+};
+struct client_results {
+    struct uuid workspace, run;
+    struct span node;    /* p NULL: any */
+    bool        checked; /* step and request must be those of the node's open calls */
+    uint32_t    step;
+    struct uuid request;
+    struct span by;
+    const struct client_result *items;
+    size_t      count;
+};
+/* All of them or none, in one commit, in their order. Results that are there already do no harm when they are the same.
+ * ERR_RUN_NOT_FOUND; ERR_NOT_FOUND: the node has no such calls; ERR_CONFLICT: other step or request, another result than the one
+ * given before, or the run has ended; ERR_INVALID_PARAMETER: no call of this step, or of another tool. *ret_row is the run behind
+ * it (of a run that has ended: its row). */
+enum err run_tool_results(struct engine *engine, const struct client_results *results, struct run_row *ret_row, struct error *error);
 /* Any thread: may the failed run be tried again (agent-runs.md 3.7)? ERR_OK, ERR_RETRY_NOT_POSSIBLE, ERR_THREAD_ADVANCED. */
 enum err retry_check(const struct engine *engine, struct reader *reader, const struct run_row *row, struct error *error);
 /* T11: a new attempt of a failed run, from where the last one stood. `from`: nil, or the node execution that must be the one to

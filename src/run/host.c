@@ -105,15 +105,24 @@ static void record_model(struct run *run, const struct pending_input *in, const 
         jw_raw(&w, jv_raw(jv_get(value, "finish_reason")));
         jw_key(&w, "model");
         jw_str(&w, call->model.n ? call->model : call->provider);
-        wf = call->on_node || !call->top ? (call->on_node ? 0 : 1) : call->texts ? 2 : 1;
+        wf = call->on_node ? 0 : call->texts ? 2 : 1;
     } else {
         payload_value(&w, "error", in->value);
         jw_key(&w, "will_retry");
         jw_bool(&w, false);
-        wf = call->texts && !call->on_node ? 1 : 0;
+        wf = call->texts ? 1 : 0;
+    }
+    struct span more = SPAN_NONE;
+    if (!in->err && !call->on_node) {
+        run_step_finished(run, &call->path, call->op);
+        struct op_path of = call->path;
+        of.n--;
+        for (uint32_t i = 0; i < run->step_count; i++)
+            if (op_path_eq(&run->steps[i].of, &of))
+                more = arena_printf(turn, "\"wf_step\":%u", run->steps[i].step);
     }
     struct span pub = payload_end(run->engine, &w);
-    struct span priv = input_priv(run->engine, run->now_us, &in->path, in->value);
+    struct span priv = input_priv_more(run->engine, run->now_us, &in->path, in->err, more, in->value);
     run_record(run, in->err ? REC_MODEL_FAILED : REC_MODEL_FINISHED, 0, wf, call->op, call->on_node ? call->delta_op : call->delta_parent,
                pub, priv, NULL);
 }
@@ -155,8 +164,8 @@ static void record_child(struct run *run, const struct pending_input *in, const 
                input_priv(run->engine, run->now_us, &in->path, in->value), NULL);
 }
 
-/* The answer of a person, or that nobody answered in time. */
-static void record_answer(struct run *run, const struct pending_input *in)
+/* The answer of a person. What the host asked, or a call's question, is not the machine's: its own input follows. */
+static void record_answer(struct run *run, const struct pending_input *in, const struct open_wait *wait, bool host)
 {
     struct jw w = payload_begin(run->engine, SPAN_NONE);
     payload_value(&w, "input", parse_or_null(in->value));
@@ -165,9 +174,11 @@ static void record_answer(struct run *run, const struct pending_input *in)
     jw_key(&w, "resumed_by");
     jw_str(&w, in->by);
     jw_key(&w, "wait_kind");
-    jw_cstr(&w, "prompt");
-    struct span pub = payload_end(run->engine, &w);
-    run_record(run, REC_WAIT_CLOSED, 0, 1, 0, 0, pub, input_priv(run->engine, run->now_us, &in->path, in->value), NULL);
+    jw_cstr(&w, wait_kind_name((enum wait_kind)wait->row.kind));
+    struct span pub = payload_end(run->engine, &w), priv = input_priv(run->engine, run->now_us, &in->path, in->value);
+    if (host)
+        priv = arena_printf(&run->engine->turn, HOST_PRIV "\"answer\",%.*s", (int)priv.n - 1, priv.p + 1);
+    run_record(run, REC_WAIT_CLOSED, 0, wait->row.kind != WAIT_ASK, 0, 0, pub, priv, NULL);
 }
 
 /* ---- taking inputs ---- */
@@ -206,33 +217,12 @@ static bool take_timer(struct run *run, const struct pending_input *in)
     return false;
 }
 
-static struct open_wait *take_wait(struct run *run, const struct pending_input *in)
-{
-    for (struct open_wait **p = &run->waits; *p; p = &(*p)->next)
-        if (op_path_eq(&(*p)->path, &in->path)) {
-            struct open_wait *wait = *p;
-            *p = wait->next;
-            return wait;
-        }
-    return NULL;
-}
-
-static void close_wait(struct run *run, struct open_wait *wait, const struct pending_input *in)
-{
-    wait->row.status = in->err ? WAIT_EXPIRED : in->rejected ? WAIT_REJECTED : WAIT_APPROVED;
-    wait->row.answer = in->value;
-    wait->row.decided_by = in->by;
-    wait->row.decided_ms = engine_now_ms(run->engine);
-    batch_put(engine_batch(run->engine), TABLE_wait, &wait->row);
-    free(wait);
-}
-
 /* Records one input. False: it answers nothing that is in flight (a late answer): dropped, unrecorded. */
 static bool record_input(struct run *run, struct pending_input *in)
 {
     struct inflight      *call;
-    struct open_wait *wait;
-    struct child     *child;
+    struct open_wait     *wait;
+    struct child         *child;
     switch (in->kind) {
     case IN_MODEL:
         if (!(call = take_call(run, in)))
@@ -253,28 +243,23 @@ static bool record_input(struct run *run, struct pending_input *in)
         free(child);
         return true;
     case IN_ANSWER:
-        if (!(wait = take_wait(run, in)))
+        if (!(wait = wait_at(run, &in->path)))
             return false;
         if (in->err)
             record_timer(run, in, true);
         else
-            record_answer(run, in);
-        close_wait(run, wait, in);
+            record_answer(run, in, wait, false);
+        if (in->err && (wait->row.kind == WAIT_TOOLS || wait->row.kind == WAIT_ASK))
+            tool_drop_unanswered(run, &wait->path);
+        wait_close(run, wait, in->err ? WAIT_EXPIRED : in->rejected ? WAIT_REJECTED : WAIT_APPROVED, in->value, in->by);
         return true;
-    case IN_START:
     case IN_TOOL:
+        return tool_record(run, in);
+    case IN_START:
     case IN_MESSAGE:
     case IN_KIND_COUNT:
         break;
     }
-    return false;
-}
-
-static bool wait_is_open(const struct run *run, const struct op_path *path)
-{
-    for (const struct open_wait *w = run->waits; w; w = w->next)
-        if (op_path_eq(&w->path, path))
-            return true;
     return false;
 }
 
@@ -289,27 +274,67 @@ static void wake(struct run *run, bool expired)
     run->row.wait = (struct uuid){ 0 };
 }
 
+static void claim_again(struct run *run)
+{
+    if (run->row.status != RUN_RESUMED)
+        return;
+    run_move(run, RUN_REQUEUE);
+    run_move(run, RUN_CLAIM);
+}
+
+/* The client's call that a question stands for, or NULL: its answer is the call's result. */
+static struct tool_flight *asked_call(const struct run *run, const struct open_wait *wait)
+{
+    for (struct tool_flight *t = run->tools; t && wait->row.kind == WAIT_ASK && wait->row.call_name.n; t = t->next)
+        if (t->by == TOOL_BY_CLIENT && span_eq(t->name, wait->row.call_name))
+            return t;
+    return NULL;
+}
+
+/* The answer to what the host asked: it is recorded, and becomes what the machine waits for. */
+static void take_host_answer(struct run *run, const struct pending_input *in, struct open_wait *wait, struct run_row *ret_row)
+{
+    const struct tool_flight *call = asked_call(run, wait);
+    enum wait_kind            kind = (enum wait_kind)wait->row.kind;
+    struct pending_input      result = { .kind = IN_TOOL, .value = in->value };
+    if (call) {
+        result.path = call->path;
+        result.op = call->op;
+    }
+    record_answer(run, in, wait, true);
+    wait_close(run, wait, in->rejected ? WAIT_REJECTED : WAIT_APPROVED, in->value, in->by);
+    if (ret_row)
+        run_row_view(run, ret_row);
+    claim_again(run);
+    if (kind == WAIT_ASK)
+        run_take_input(run, &result);
+    else if (kind == WAIT_RECEIPT)
+        tool_answered_by_person(run, in->path, in->value, in->rejected, in->by);
+}
+
 /* One input: state, record, step. ret_row (may be NULL): the row between record and step. */
 static void take_input(struct run *run, struct pending_input *in, struct run_row *ret_row)
 {
-    if (in->kind == IN_ANSWER && !wait_is_open(run, &in->path))
+    struct open_wait *wait = in->kind == IN_ANSWER ? wait_at(run, &in->path) : NULL;
+    if ((in->kind == IN_ANSWER && !wait) || (in->kind == IN_TOOL && !tool_flight_at(run, &in->path)))
         return;
     run->now_us = run_elapsed_us(run);
     if (in->at_us > run->now_us)
         run->now_us = in->at_us;
     if (run->row.status == RUN_WAITING) {
-        if (in->kind != IN_ANSWER)
+        if (in->kind != IN_ANSWER && in->kind != IN_TOOL)
             return;
-        wake(run, in->err);
+        wake(run, in->err || in->kind == IN_TOOL);
+    }
+    if (wait && !in->err && (wait->host || asked_call(run, wait))) {
+        take_host_answer(run, in, wait, ret_row);
+        return;
     }
     if (!record_input(run, in))
         return;
     if (ret_row)
         run_row_view(run, ret_row);
-    if (run->row.status == RUN_RESUMED) {
-        run_move(run, RUN_REQUEUE);
-        run_move(run, RUN_CLAIM);
-    }
+    claim_again(run);
     run->engine->stats.inputs++;
     struct input input = { .kind = in->kind, .seq = stream_head(run->stream), .op = in->path, .wall_ms = stream_now_ms(run->stream),
                            .elapsed_us = run->now_us, .err = in->err, .value = in->value };
@@ -409,7 +434,8 @@ static void settle(struct run *run)
 {
     if (run->gone)
         return;
-    if (run->row.status == RUN_ACTIVE && !run->calls && !run->timers && !run->children && !run->inbox) {
+    if (run->row.status == RUN_ACTIVE && !run->calls && !run->timers && !run->children && !run->inbox &&
+        !tool_in_flight(run)) {
         if (run->waits)
             run_rest(run);
         else

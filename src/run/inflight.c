@@ -37,7 +37,7 @@ void inflight_chunk(void *user, enum model_chunk_kind kind, struct span text)
     struct inflight *call = user;
     struct run  *run = call->run;
     unsigned     wf = 0;
-    if (kind == CHUNK_TEXT && text.n && call->top && call->streams && !call->on_node)
+    if (kind == CHUNK_TEXT && text.n && call->streams && !call->on_node)
         wf = call->texts++ ? 1 : 2;
     struct record record = { .type = REC_MODEL_DELTA, .flags = (uint8_t)(wf << REC_WF_SHIFT), .op = call->delta_op,
                              .parent = call->delta_parent, .delta_kind = (uint8_t)kind,

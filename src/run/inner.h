@@ -15,6 +15,7 @@ struct op {
     bool           node_exec;  /* a node execution; else a call */
     bool           counted;    /* its row of figures is written, or needs none yet (stat.c) */
     uint32_t       try_no;
+    uint32_t       wf_steps;   /* of a node execution: model calls that finished in it or below it */
     uint64_t       started_us; /* elapsed */
     struct span    node;       /* plan name, in the run's arena */
     struct span    ref, version, binding; /* of a node execution; in the run's arena */
@@ -32,6 +33,55 @@ struct inflight {                  /* a model call in flight */
     bool                lost;       /* in a fold: superseded, its successor's intent follows */
     uint64_t           started_us;
     struct model_call *model_call; /* NULL until it was started */
+};
+
+struct tool_flight {           /* a tool call that has no receipt */
+    struct tool_flight *next;
+    struct run         *run;
+    struct op_path      path;
+    uint32_t            op, parent;
+    enum tool_by        by;
+    bool                top;
+    bool                safe;      /* may be sent again with the same key, as recorded with the intent */
+    bool                unknown;   /* perhaps sent, outcome lost: a person is asked, see its receipt wait */
+    bool                asked;     /* by client: a question to a person (a wait of kind ask) stands for it */
+    struct span         node, tool, arguments, context;
+    struct span         given;     /* the machine's name of the call, may be empty */
+    struct span         name;      /* unique in the run: tool_call_id */
+    struct uuid         key;
+    uint32_t            wf_step, model_op; /* of the model call that asked for it; op 0: none did */
+    uint64_t            started_us;
+    struct tool_call   *call;      /* NULL until it was started, and for others than the server's */
+};
+
+/* What is known of a call by its key, over all attempts of the run (receipts.c). */
+enum receipt_state { RECEIPT_OPEN, RECEIPT_OK, RECEIPT_FAILED };
+struct receipt {
+    struct uuid        key;
+    enum receipt_state state;
+    bool               sent;       /* FAILED: something may have left the process */
+    uint32_t           attempt_no, op;
+    uint64_t           seq;        /* OK: of its record */
+    uint64_t           name;       /* hash of the call's name */
+    struct span        value;      /* or its error; in RAM when it was received in this process; else p NULL */
+};
+/* Finished executions of a node since its first tool call. */
+struct tally {
+    struct span node;
+    uint32_t    finished;
+};
+struct receipts {
+    struct arena    arena;
+    struct receipt *items;
+    uint32_t        count, cap;
+    struct tally   *tallies;
+    uint32_t        tally_count, tally_cap;
+};
+
+/* Model calls of a part of a node (a node, an item, an agent in it): the step that the workflow surface shows. */
+struct wf_steps {
+    struct op_path of;             /* what makes the calls */
+    uint32_t       step, model_op; /* of its last finished call */
 };
 
 struct timer {                 /* FX_TIMER, armed */
@@ -53,6 +103,8 @@ struct open_wait {
     struct wait_row   row;     /* spans in the run's arena */
     struct op_path    path;
     uint64_t          expires_us;
+    bool              host;    /* the host asks, not the machine: receipt, budget */
+    bool              fresh;   /* opened in this step: node.waiting is to follow */
 };
 
 struct pending_input {         /* waits for the turn */
@@ -67,7 +119,9 @@ struct pending_input {         /* waits for the turn */
     struct span           by;
     bool                  rejected; /* IN_ANSWER: what the wait's row says becomes of it */
     uint64_t              at_us;    /* not before this elapsed time; 0: now */
-    uint64_t              duration_us;
+    bool                  unsent;   /* IN_TOOL that failed: it is certain that nothing left the process */
+    bool                  reused;   /* IN_TOOL: the receipt of an earlier call with the same key */
+    bool                  by_person;/* IN_TOOL: the receipt was given by a person */
 };
 
 struct watch {
@@ -97,6 +151,10 @@ struct run {
     struct span          failing_error;
     struct op            finished;    /* the node that finished last: its checkpoint marker follows */
     struct inflight         *calls;
+    struct tool_flight  *tools;       /* in the order of their intents */
+    struct receipts      receipts;    /* over all attempts */
+    struct wf_steps     *steps;
+    uint32_t             step_count, step_cap;
     struct timer        *timers;
     struct child        *children;
     struct open_wait    *waits;       /* oldest first */
@@ -149,6 +207,7 @@ struct engine {
     struct loop_timer     tick, sweep, retention, cron_timer;
     int64_t               retained_from_ms; /* where the next look at old runs goes on; 0: from the oldest */
     struct uuid_map       crons;
+    struct uuid_map       kv;         /* of local.c: values on their way to disk */
     struct uuid_map       parked;     /* run id -> struct parked: those with a due time */
     uint64_t              next_ticket;
     bool                  draining, failed;
@@ -234,6 +293,10 @@ struct op *run_op(struct run *run, const struct op_path *path); /* in flight, or
 struct op *run_op_new(struct run *run, const struct op_path *path, uint32_t parent, struct span node, bool top);
 struct op  run_node_of(struct run *run, struct op_path path); /* the node it is or lies in; number 0: the run itself */
 void       run_op_drop(struct run *run, const struct op_path *path);
+/* The call of a model that finished, by what makes the calls; and the steps of a node that is over go. */
+void       run_step_note(struct run *run, struct op_path of, uint32_t step, uint32_t model_op);
+void       run_step_finished(struct run *run, const struct op_path *call, uint32_t model_op);
+void       run_steps_drop(struct run *run, const struct op_path *node);
 void       run_effects(struct run *run); /* applies run->effects */
 void       run_abort_under(struct run *run, const struct op_path *prefix); /* calls, timers, children, waits */
 
@@ -273,14 +336,24 @@ struct jw payload_begin(struct engine *engine, struct span node);
 struct span payload_end(struct engine *engine, struct jw *w);
 /* A value member, cut at 256 KiB (AR L9). Returns true when it was cut. */
 bool payload_value(struct jw *w, const char *name, struct span json);
-/* priv of a recorded input: {"us":…,"p":[…],"v":…}. */
+/* priv of a recorded input: {"us":…,"p":[…],"e":…?,"v":…}. */
 struct span input_priv(struct engine *engine, uint64_t elapsed_us, const struct op_path *path, struct span value);
+/* The same with the class of failure, and further members as JSON text without braces (may be empty). */
+struct span input_priv_more(struct engine *engine, uint64_t elapsed_us, const struct op_path *path, enum err err, struct span more,
+                            struct span value);
+/* True for what the host recorded on its own account: neither asked for by the machine nor given to it. Its priv begins so. */
+#define HOST_PRIV "{\"host\":"
+static inline bool record_by_host(const struct record *record)
+{
+    return record->priv.n >= sizeof HOST_PRIV - 1 && memcmp(record->priv.p, HOST_PRIV, sizeof HOST_PRIV - 1) == 0;
+}
 /* Appends, or in a fold takes the recorded one of that type and operation instead; returns its seq. *ret_pub (may be NULL) is
  * the payload that counts: the recorded one in a fold. */
 uint64_t run_record(struct run *run, enum record_type type, uint8_t flags, unsigned wf, uint32_t op, uint32_t parent,
                     struct span pub, struct span priv, struct span *ret_pub);
 void run_record_delta(struct run *run, struct record *delta);
 void path_json(struct jw *w, const struct op_path *path); /* an array of its parts */
+void path_read(struct jv list, struct op_path *ret);
 void path_text(const struct op_path *path, struct buf *out); /* for timers' payload and logs */
 
 /* ---- inflight.c: model calls ---- */
@@ -288,6 +361,62 @@ void inflight_begin(struct run *run, struct inflight *call, uint64_t skip); /* t
 void inflight_cancel_under(struct run *run, const struct op_path *prefix); /* n == 0: all */
 void inflight_free(struct inflight *call);
 void inflight_chunk(void *call, enum model_chunk_kind kind, struct span text); /* to the ledger; a model's on_chunk */
+
+/* ---- tools.c: tool calls ---- */
+void tool_apply(struct run *run, const struct effect *fx);
+void tool_abort_under(struct run *run, const struct op_path *prefix); /* n == 0: all */
+bool tool_in_flight(const struct run *run); /* something will answer without a person or a client */
+/* Records the input and lets go of the call. False: nothing is in flight under that path (a late answer). */
+bool tool_record(struct run *run, const struct pending_input *in);
+void tool_go_live(struct run *run); /* after a fold */
+struct tool_flight *tool_flight_at(const struct run *run, const struct op_path *path);
+void tool_forget(struct run *run, const struct op_path *path); /* in a fold: it was answered */
+void tool_fold_receipt(struct run *run, const struct record *record, const struct op_path *path); /* in a fold, before tool_forget */
+void tool_answered_by_person(struct run *run, struct op_path wait, struct span answer, bool rejected, struct span by);
+void tool_drop_unanswered(struct run *run, const struct op_path *wait); /* the calls of an expired wait of kind tools */
+void tool_quiesce(struct run *run);
+struct op_path tool_of_wait(struct op_path wait); /* the call that a receipt wait stands for */
+void tool_save(const struct run *run, struct jw *w);
+void tool_load(struct run *run, struct jv body);
+
+/* ---- local.c: tools that the host itself is, answered in the commit of the intent ---- */
+void local_call(struct run *run, struct tool_flight *flight);
+void local_free(struct engine *engine);
+/* Removes values that were found to be over, unless they were written again since. */
+void local_expire(struct engine *engine, const struct kv_row *rows, size_t count);
+
+/* ---- receipts.c ---- */
+struct uuid tool_key(struct run *run, const struct op_path *path, struct span node, struct span tool, struct span arguments);
+/* The latest that counts for the key: a success before anything else. NULL: it was never called. */
+struct receipt *receipt_find(struct run *run, struct uuid key);
+struct receipt *receipt_add(struct run *run, struct uuid key, uint32_t op, struct span name);
+struct receipt *receipt_of_op(struct run *run, uint32_t op); /* of the current attempt */
+bool            receipt_name_used(const struct run *run, struct span name);
+struct receipt *receipt_named(const struct run *run, struct span name); /* the latest of that name, or NULL */
+struct span     receipt_value(struct run *run, const struct receipt *receipt); /* JSON, in the turn's arena when it was read */
+void            receipt_node_finished(struct run *run, struct span node);
+/* Reads the attempts before the current one. */
+enum err        receipts_scan(struct run *run, struct reader *reader);
+void            receipts_restart(struct run *run); /* the next attempt begins from the input: nodes are counted anew */
+void            receipts_free(struct run *run);
+void            receipts_save(const struct run *run, struct jw *w);
+void            receipts_load(struct run *run, struct jv body);
+
+/* ---- waits.c: what people and clients are asked ---- */
+void wait_apply(struct run *run, const struct effect *fx);
+/* A question of the host's own, about the operation `op` at `path`. */
+void wait_ask(struct run *run, enum wait_kind kind, struct op_path path, uint32_t op, struct span node, struct span call_name,
+              struct span prompt, struct span schema, struct span details);
+/* REC_NODE_WAITING; the waits of the node that were opened in this step go with it. `reason`: JSON, empty: by what it waits for. */
+void wait_note(struct run *run, const struct op *node, struct span name, struct span reason, bool host);
+void wait_note_rest(struct run *run);  /* at the end of a step: nodes that wait and were not noted by their machine */
+void wait_fold_host(struct run *run, const struct record *record); /* REC_WAIT_OPENED of the host's */
+struct open_wait *wait_at(const struct run *run, const struct op_path *path);
+struct open_wait *wait_first_person(const struct run *run); /* the oldest that a person answers, or NULL */
+void wait_close(struct run *run, struct open_wait *wait, enum wait_status status, struct span answer, struct span by); /* frees it */
+/* The client's calls that this wait of kind tools stands for are all answered: it is over. */
+void wait_tools_answered(struct run *run, const struct op_path *call);
+const char *wait_kind_name(enum wait_kind kind);
 
 /* ---- recover.c ---- */
 struct fold {

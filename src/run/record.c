@@ -44,7 +44,23 @@ void path_json(struct jw *w, const struct op_path *path)
     jw_arr_end(w);
 }
 
+void path_read(struct jv list, struct op_path *ret)
+{
+    *ret = (struct op_path){ 0 };
+    for (struct jv_iter it = jv_iter(list); jv_step(&it) && ret->n < OP_PATH_MAX;) {
+        int64_t part = 0;
+        jv_i64(it.value, &part);
+        ret->v[ret->n++] = (uint32_t)part;
+    }
+}
+
 struct span input_priv(struct engine *engine, uint64_t elapsed_us, const struct op_path *path, struct span value)
+{
+    return input_priv_more(engine, elapsed_us, path, ERR_OK, SPAN_NONE, value);
+}
+
+struct span input_priv_more(struct engine *engine, uint64_t elapsed_us, const struct op_path *path, enum err err, struct span more,
+                            struct span value)
 {
     engine->scratch_priv.len = 0;
     struct jw w = jw_on(&engine->scratch_priv);
@@ -53,6 +69,14 @@ struct span input_priv(struct engine *engine, uint64_t elapsed_us, const struct 
     jw_u64(&w, elapsed_us);
     jw_key(&w, "p");
     path_json(&w, path);
+    if (err) {
+        jw_key(&w, "e");
+        jw_cstr(&w, err_info(err)->name);
+    }
+    if (more.n) {
+        buf_byte(&engine->scratch_priv, ',');
+        buf_span(&engine->scratch_priv, more);
+    }
     if (value.n) {
         jw_key(&w, "v");
         jw_raw(&w, value);

@@ -29,15 +29,43 @@ static void count_delta(struct run *run, const struct record *record)
     if (!call)
         return;
     call->chunks[record->delta_kind] = record->index + 1;
-    call->texts += record->delta_kind == DELTA_TEXT && record->text.n > 0;
+    call->texts += record->delta_kind == DELTA_TEXT && record->text.n > 0 && call->streams && !call->on_node; /* as inflight_chunk */
 }
 
+
+/* What the host recorded on its own account, amid or behind the machine's effects. */
+static bool fold_host(struct run *run, const struct record *record)
+{
+    if (record->type == REC_DIVERGED)
+        return true;
+    if (record_info(record->type)->class_ != 'E' || !record_by_host(record))
+        return false;
+    if (record->type == REC_WAIT_OPENED)
+        wait_fold_host(run, record);
+    return true;
+}
+
+/* A person's answer to the host: the question is over, and what it was about is in flight again. */
+static void fold_host_answer(struct run *run, const struct record *record)
+{
+    struct op_path      path = fold_recorded(record, run->fold->arena).op;
+    struct open_wait   *wait = wait_at(run, &path);
+    struct op_path      of = tool_of_wait(path);
+    struct tool_flight *call = tool_flight_at(run, &of);
+    if (!wait) {
+        diverge(run, "an answer without its question");
+        return;
+    }
+    if (wait->row.kind == WAIT_RECEIPT && call)
+        call->unknown = false;
+    wait_close(run, wait, WAIT_APPROVED, SPAN_NONE, SPAN_NONE);
+}
 
 bool fold_take(struct run *run, enum record_type type, uint32_t op, uint64_t *ret_seq, struct span *ret_pub)
 {
     struct fold *fold = run->fold;
-    while (fold->at < fold->count && fold->records[fold->at].type == REC_DIVERGED)
-        fold->at++; /* the host's word, not the machine's */
+    while (fold->at < fold->count && fold_host(run, &fold->records[fold->at])) /* the host's word, not the machine's */
+        fold->at++;
     if (fold->err || fold->at == fold->count || fold->records[fold->at].type != type || fold->records[fold->at].op != op) {
         diverge(run, record_info(type)->ar_type);
         return false;
@@ -76,16 +104,6 @@ static void supersede(struct run *run, const struct record *record)
     diverge(run, "MODEL_STARTED");
 }
 
-static void read_path(struct jv list, struct op_path *ret)
-{
-    *ret = (struct op_path){ 0 };
-    for (struct jv_iter it = jv_iter(list); jv_step(&it) && ret->n < OP_PATH_MAX;) {
-        int64_t part = 0;
-        jv_i64(it.value, &part);
-        ret->v[ret->n++] = (uint32_t)part;
-    }
-}
-
 /* Drops what the input answers from what is in flight; the machine gets it next. */
 static void forget_answered(struct run *run, const struct record *record, const struct op_path *path)
 {
@@ -94,11 +112,18 @@ static void forget_answered(struct run *run, const struct record *record, const 
             if (op_path_eq(&(*p)->path, path)) {
                 struct inflight *call = *p;
                 *p = call->next;
+                if (record->type == REC_MODEL_FINISHED && !call->on_node)
+                    run_step_finished(run, path, call->op);
                 run_op_drop(run, path);
                 free(call);
                 return;
             }
         diverge(run, "an answer without its call");
+    }
+    if (record->type == REC_TOOL_FINISHED || record->type == REC_TOOL_FAILED) {
+        tool_fold_receipt(run, record, path);
+        tool_forget(run, path);
+        return;
     }
     for (struct timer **p = &run->timers; *p; p = &(*p)->next)
         if (op_path_eq(&(*p)->path, path)) {
@@ -118,6 +143,8 @@ static void forget_answered(struct run *run, const struct record *record, const 
         if (op_path_eq(&(*p)->path, path)) {
             struct open_wait *wait = *p;
             *p = wait->next;
+            if (wait->row.kind == WAIT_TOOLS || wait->row.kind == WAIT_ASK)
+                tool_drop_unanswered(run, path);
             free(wait);
             return;
         }
@@ -155,8 +182,12 @@ static enum input_kind input_of(const struct record *record, struct jv pub)
     }
 }
 
-static enum err error_of(const struct record *record, enum input_kind kind, struct jv pub)
+static enum err error_of(const struct record *record, enum input_kind kind, struct jv pub, struct jv priv)
 {
+    struct jv name = jv_get(priv, "e");
+    for (int e = 1; e < ERR_COUNT && jv_is(name, JSON_STRING); e++)
+        if (jv_str_eq(name, err_info((enum err)e)->name))
+            return (enum err)e;
     if (record->type == REC_MODEL_FAILED)
         return ERR_MODEL;
     if (record->type == REC_TOOL_FAILED)
@@ -175,8 +206,8 @@ struct input fold_recorded(const struct record *record, struct arena *arena)
     jv_i64(jv_get(priv, "us"), &us);
     enum input_kind kind = input_of(record, pub);
     struct input    in = { .kind = kind, .seq = record->seq, .wall_ms = record->wall_ms, .elapsed_us = (uint64_t)us,
-                           .err = error_of(record, kind, pub), .value = jv_raw(jv_get(priv, "v")) };
-    read_path(jv_get(priv, "p"), &in.op);
+                           .err = error_of(record, kind, pub, priv), .value = jv_raw(jv_get(priv, "v")) };
+    path_read(jv_get(priv, "p"), &in.op);
     return in;
 }
 
@@ -226,13 +257,15 @@ static void fold_one(struct run *run, const struct record *record)
     case 'I':
         if (fold_superseded(record, run->fold->arena))
             superseded(run, record);
+        else if (record_by_host(record))
+            fold_host_answer(run, record);
         else
             fold_input(run, record);
         break;
     case 'E':
         if (record->type == REC_MODEL_STARTED)
             supersede(run, record);
-        else if (record->type != REC_DIVERGED)
+        else if (!fold_host(run, record))
             diverge(run, record_info(record->type)->ar_type);
         break;
     default:
@@ -286,6 +319,7 @@ static void save_ops(const struct run *run, struct jw *w)
         key_u64(w, "no", op->no);
         key_u64(w, "parent", op->parent);
         key_u64(w, "us", op->started_us);
+        key_u64(w, "steps", op->wf_steps);
         jw_key(w, "top");
         jw_bool(w, op->top);
         jw_key(w, "exec");
@@ -371,6 +405,9 @@ static void save_rest(const struct run *run, struct jw *w)
         jw_key(w, "id");
         jw_uuid(w, &o->row.id);
         key_u64(w, "expires", o->expires_us);
+        key_u64(w, "kind", (uint64_t)o->row.kind);
+        jw_key(w, "host");
+        jw_bool(w, o->host);
         jw_end(w);
     }
     jw_arr_end(w);
@@ -396,6 +433,7 @@ void run_save_snapshot(struct run *run)
     jw_i64(&w, stream_now_ms(run->stream));
     save_ops(run, &w);
     save_calls(run, &w);
+    tool_save(run, &w);
     save_rest(run, &w);
     jw_key(&w, "machine");
     jw_raw(&w, buf_view(&machine));
@@ -430,7 +468,7 @@ static void load_calls(struct run *run, struct jv list)
     for (struct jv_iter it = jv_iter(list); jv_step(&it);) {
         struct inflight *c = mem_alloc(sizeof *c);
         c->run = run;
-        read_path(jv_get(it.value, "path"), &c->path);
+        path_read(jv_get(it.value, "path"), &c->path);
         c->op = (uint32_t)get_u64(it.value, "op");
         c->delta_op = (uint32_t)get_u64(it.value, "delta_op");
         c->delta_parent = (uint32_t)get_u64(it.value, "delta_parent");
@@ -457,11 +495,12 @@ static void load_ops(struct run *run, struct jv list)
 {
     for (struct jv_iter it = jv_iter(list); jv_step(&it);) {
         struct op_path path;
-        read_path(jv_get(it.value, "path"), &path);
+        path_read(jv_get(it.value, "path"), &path);
         struct span node = jv_string(jv_get(it.value, "node"), &run->host_arena);
         struct op  *op = run_op_new(run, &path, (uint32_t)get_u64(it.value, "parent"), node, jv_bool(jv_get(it.value, "top"), false));
         op->no = (uint32_t)get_u64(it.value, "no");
         op->started_us = get_u64(it.value, "us");
+        op->wf_steps = (uint32_t)get_u64(it.value, "steps");
         op->node_exec = jv_bool(jv_get(it.value, "exec"), false);
         op->counted = true; /* with the commit of the snapshot */
         op->try_no = (uint32_t)get_u64(it.value, "try");
@@ -476,8 +515,10 @@ static void load_waits(struct run *run, struct jv list)
     struct open_wait **tail = &run->waits;
     for (struct jv_iter it = jv_iter(list); jv_step(&it);) {
         struct open_wait *wait = mem_alloc(sizeof *wait);
-        read_path(jv_get(it.value, "path"), &wait->path);
+        path_read(jv_get(it.value, "path"), &wait->path);
         wait->expires_us = get_u64(it.value, "expires");
+        wait->row.kind = (int64_t)get_u64(it.value, "kind");
+        wait->host = jv_bool(jv_get(it.value, "host"), false);
         uuid_parse(jv_string(jv_get(it.value, "id"), &run->host_arena), &wait->row.id);
         *tail = wait;
         tail = &wait->next;
@@ -488,14 +529,14 @@ static void load_rest(struct run *run, struct jv body)
 {
     for (struct jv_iter it = jv_iter(jv_get(body, "timers")); jv_step(&it);) {
         struct timer *timer = mem_alloc(sizeof *timer);
-        read_path(jv_get(it.value, "path"), &timer->path);
+        path_read(jv_get(it.value, "path"), &timer->path);
         timer->due_us = get_u64(it.value, "due");
         timer->next = run->timers;
         run->timers = timer;
     }
     for (struct jv_iter it = jv_iter(jv_get(body, "children")); jv_step(&it);) {
         struct child *child = mem_alloc(sizeof *child);
-        read_path(jv_get(it.value, "path"), &child->path);
+        path_read(jv_get(it.value, "path"), &child->path);
         child->op = (uint32_t)get_u64(it.value, "op");
         child->node = get_text(run, it.value, "node");
         child->agent = get_text(run, it.value, "agent");
@@ -519,6 +560,7 @@ static enum err load_snapshot(struct run *run, const struct snapshot_row *row, s
     load_ops(run, jv_get(body, "ops"));
     run->op_next = (uint32_t)get_u64(body, "op_next");
     load_calls(run, jv_get(body, "calls"));
+    tool_load(run, body);
     load_rest(run, body);
     load_waits(run, jv_get(body, "waits"));
     run->seed = get_u64(body, "seed");
@@ -538,7 +580,9 @@ static enum err fill_waits(struct run *run, struct reader *reader)
         w->row.prompt = arena_copy(&run->host_arena, w->row.prompt);
         if (w->row.schema_json.p)
             w->row.schema_json = arena_copy(&run->host_arena, w->row.schema_json);
-        w->row.answer = w->row.decided_by = w->row.call_name = w->row.options = SPAN_NONE;
+        w->row.call_name = w->row.call_name.n ? arena_copy(&run->host_arena, w->row.call_name) : SPAN_NONE;
+        w->row.options = w->row.options.n ? arena_copy(&run->host_arena, w->row.options) : SPAN_NONE;
+        w->row.answer = w->row.decided_by = SPAN_NONE;
     }
     return ERR_OK;
 }
@@ -552,6 +596,8 @@ enum err fold_ledger(struct run *run, struct reader *reader, struct fold *fold)
         e = load_snapshot(run, &snapshot, fold->arena);
     else if (e == ERR_NOT_FOUND)
         e = run->plan->ops->init(run->plan, &run->machine_arena, &run->machine);
+    if (!e && !snapshot.seq && run->row.attempt_no > 1 && !fold->until)
+        e = receipts_scan(run, reader);
     collect.after = (uint64_t)snapshot.seq;
     if (!e)
         e = reader_frames(reader, (uint64_t)run->row.stream, collect.after, SIZE_MAX, collect_frame, &collect);
@@ -637,6 +683,7 @@ void run_go_live(struct run *run)
             supersede_call(run, c);
         inflight_begin(run, c, skip);
     }
+    tool_go_live(run);
     run_arm(run);
 }
 

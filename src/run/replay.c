@@ -77,7 +77,7 @@ uint64_t replay_seed(const struct run *run, uint64_t otherwise)
 static void put_plain(struct jw *w, struct jv object, struct arena *arena)
 {
     static const char *const left_out[] = { "node_execution_id", "call_id", "checkpoint_id", "approval_id", "child_run_id",
-                                            "failure_id", "duration_ms", "step", "try_no", "state_hash" };
+                                            "failure_id", "duration_ms", "step", "try_no", "state_hash", "tool_call_id", "pending" };
     jw_obj(w);
     for (struct jv_iter it = jv_iter(object); jv_step(&it);) {
         size_t i = 0;
@@ -129,9 +129,9 @@ static struct trace *trace_of(struct replay *r, struct span node)
 }
 
 /* What belongs to a node and comes from its machine; a call that was made again after a crash does not count. */
-static bool is_compared(enum record_type type, struct jv pub)
+static bool is_compared(enum record_type type, struct jv pub, struct span priv)
 {
-    return record_info(type)->class_ == 'E' && type != REC_DIVERGED && type != REC_RUN_FINISHED && type != REC_RUN_FAILED &&
+    return record_info(type)->class_ == 'E' && !record_by_host(&(struct record){ .priv = priv }) && type != REC_DIVERGED && type != REC_RUN_FINISHED && type != REC_RUN_FAILED &&
            jv_is(jv_get(pub, "node"), JSON_STRING) && jv_is(jv_get(pub, "supersedes_call_id"), JSON_NONE);
 }
 
@@ -178,7 +178,7 @@ static void keep_record(struct replay *r, const struct record *record, uint64_t 
         r->final_hash = arena_copy(&r->arena, jv_string(jv_get(pub, "state_hash"), scratch));
         jv_i64(jv_get(pub, "step"), &r->final_step);
     }
-    if (is_compared(record->type, pub))
+    if (is_compared(record->type, pub, record->priv))
         keep_deed(r, record, pub, record->seq > checkpoint, scratch);
 }
 
@@ -270,7 +270,8 @@ static enum err find_checkpoint(struct reader *reader, const struct run_row *row
  * step, which is cut elsewhere here. */
 static bool is_given(const struct record *record, struct arena *scratch, struct input *ret)
 {
-    if (record_info(record->type)->class_ != 'I' || record->type == REC_RUN_STARTED || fold_superseded(record, scratch))
+    if (record_info(record->type)->class_ != 'I' || record->type == REC_RUN_STARTED || fold_superseded(record, scratch) ||
+        record_by_host(record))
         return false;
     *ret = fold_recorded(record, scratch);
     return !ret->op.n || ret->op.v[0] >> 28 == OP_NODE;
@@ -289,7 +290,7 @@ static void skip_record(struct replay *r, const struct record *own, struct arena
         return;
     struct jv     pub = json_read(own->pub, scratch);
     struct span   node = jv_string(jv_get(pub, "node"), scratch);
-    struct trace *t = is_compared(own->type, pub) || own->type == REC_DIVERGED ? trace_of(r, node) : NULL;
+    struct trace *t = is_compared(own->type, pub, own->priv) || own->type == REC_DIVERGED ? trace_of(r, node) : NULL;
     if (own->type == REC_DIVERGED)
         t->diverged |= own->op > 0;
     else if (t)
@@ -449,7 +450,7 @@ bool replay_check(struct run *run, enum record_type type, struct span pub, struc
     struct arena *turn = &run->engine->turn;
     struct span   kept = arena_copy(turn, pub);
     struct jv     root = json_read(kept, turn);
-    if (!is_compared(type, root))
+    if (!is_compared(type, root, priv))
         return true;
     struct trace *t = trace_of(r, jv_string(jv_get(root, "node"), turn));
     struct deed  *expected = t->at, *actual = deed_new(turn, turn, type, root, priv);
@@ -643,6 +644,12 @@ static enum fed address(struct run *run, const struct record *record, struct pen
         return feed_model(run, record, in, budget);
     if (in->kind == IN_ANSWER)
         return feed_wait(run, record, in);
+    for (struct tool_flight *t = run->tools; t && in->kind == IN_TOOL; t = t->next)
+        if (same_operation(&t->path, &in->path)) {
+            in->path = t->path;
+            in->op = t->op;
+            return FED;
+        }
     for (struct timer *t = run->timers; t && in->kind == IN_TIMER; t = t->next)
         if (same_operation(&t->path, &in->path)) {
             in->path = t->path;
@@ -695,7 +702,7 @@ static bool feed_end(struct run *run)
     struct replay *r = run->replay;
     struct arena  *turn = &run->engine->turn;
     struct jv      pub = r->end ? json_read(r->end->pub, turn) : (struct jv){ .doc = NULL };
-    bool           busy = run->calls || run->timers || run->children;
+    bool           busy = run->calls || run->timers || run->children || tool_in_flight(run);
     if (!busy && !run->waits)
         return true;
     if (r->end && r->end->type == REC_RUN_FAILED) {

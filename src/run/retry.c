@@ -190,5 +190,7 @@ void run_load_start(struct run *run)
     if (!reader_snapshot(engine_reader(engine), run->row.attempt, 0, &row) &&
         run->plan->ops->load(run->plan, row.body, &run->machine_arena, &run->machine))
         run->machine = NULL;
+    if (!run->receipts.count && run->row.attempt_no > 1 && receipts_scan(run, engine_reader(engine)))
+        run->machine = NULL;
     engine_read_end(engine);
 }

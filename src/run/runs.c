@@ -137,11 +137,12 @@ static void free_list(void *first)
 void run_reset_machine(struct run *run)
 {
     inflight_cancel_under(run, &(struct op_path){ 0 });
+    tool_abort_under(run, &(struct op_path){ 0 });
     free_list(TAKE(run->timers));
     free_list(TAKE(run->children));
     free_list(TAKE(run->waits));
     run->machine = NULL;
-    run->op_count = run->op_next = 0;
+    run->op_count = run->op_next = run->step_count = 0;
     run->finished = (struct op){ 0 };
     run->effects.count = 0;
     run->records_since_snapshot = 0;
@@ -158,6 +159,8 @@ void run_forget(struct run *run)
     run_reset_machine(run);
     free_list(TAKE(run->inbox));
     replay_free(run);
+    receipts_free(run);
+    free(run->steps);
     stream_unref(run->stream);
     thread_unref(run->thread);
     free(run->ops);
@@ -291,6 +294,8 @@ void run_wake_fire(struct loop_timer *timer)
 
 /* ---- runs that left memory with a due time ---- */
 
+enum { PARKED_AGAIN_US = 1000000 };
+
 static void parked_fire(struct loop_timer *timer)
 {
     struct parked *parked = CONTAINER(timer, struct parked, timer);
@@ -298,8 +303,12 @@ static void parked_fire(struct loop_timer *timer)
     struct run    *run = NULL;
     struct run_row row;
     struct uuid    workspace = parked->workspace, id = parked->run;
+    if (engine_ready(engine, NULL)) { /* its row stays: the next start, or a database that is back, finds it due */
+        loop_timer_set(timer, engine->env->mono_us(engine->env) + PARKED_AGAIN_US);
+        return;
+    }
     parked_forget(engine, id);
-    if (engine_ready(engine, NULL) || run_load(engine, workspace, id, &run, &row, NULL))
+    if (run_load(engine, workspace, id, &run, &row, NULL))
         return;
     run_wake_fire(&run->wake);
 }

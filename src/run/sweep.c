@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* sweep.c - what outlived its time leaves the store: idempotency keys, a day after their answer and not before their run ended
- * (agent-runs.md 2.7). Looked up on the reader thread, removed in the turn's batch, a bounded number at a time. */
+ * (agent-runs.md 2.7), and values of tools. Looked up on the reader thread, removed in the turn's batch, a bounded number at a time. */
 #include "run/inner.h"
 #include <stdlib.h>
 
@@ -12,7 +12,20 @@ struct sweep {
     int64_t         now_ms;
     size_t          count, over;
     struct idem_row rows[SWEEP_MAX]; /* keys only; in the end those that are over */
+    size_t          values;
+    struct kv_row   kv[SWEEP_MAX];   /* keys only, in the arena */
+    struct arena    arena;
 };
+
+static bool collect_value(void *user, const void *row)
+{
+    struct sweep        *sweep = user;
+    const struct kv_row *kv = row;
+    struct kv_row       *to = &sweep->kv[sweep->values];
+    *to = (struct kv_row){ .workspace = kv->workspace, .handle = kv->handle, .key = arena_copy(&sweep->arena, kv->key),
+                           .expires_ms = kv->expires_ms };
+    return ++sweep->values < SWEEP_MAX;
+}
 
 static bool collect(void *user, const void *row)
 {
@@ -43,6 +56,12 @@ static void sweep_run(struct read_job *job, struct reader *reader)
         for (size_t i = 0; i < sweep->count; i++)
             if (!goes_on(reader, &sweep->rows[i]))
                 sweep->rows[sweep->over++] = sweep->rows[i];
+        struct query values = { .table = TABLE_kv, .cmp_count = 2, .order_column = "expires_ms", .limit = SWEEP_MAX };
+        values.cmp[0].column = values.cmp[1].column = "expires_ms";
+        values.cmp[0].op = ">";
+        values.cmp[1].op = "<=";
+        values.cmp[1].i64 = sweep->now_ms;
+        (void)reader_query(reader, &values, collect_value, sweep);
         reader_end(reader);
     }
     arena_done(&arena);
@@ -52,12 +71,14 @@ static void sweep_done(struct read_job *job)
 {
     struct sweep  *sweep = CONTAINER(job, struct sweep, job);
     struct engine *engine = sweep->engine;
-    bool           more = sweep->over == SWEEP_MAX;
+    bool           more = sweep->over == SWEEP_MAX || sweep->values == SWEEP_MAX;
     if (!engine_ready(engine, NULL)) {
         for (size_t i = 0; i < sweep->over; i++)
             batch_delete(engine_batch(engine), TABLE_idem, &sweep->rows[i]);
+        local_expire(engine, sweep->kv, sweep->values);
         loop_timer_set(&engine->sweep, loop_now_us(engine->config.loop) + (more ? SWEEP_SOON_US : SWEEP_EVERY_US));
     }
+    arena_done(&sweep->arena);
     free(sweep);
 }
 

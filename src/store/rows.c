@@ -84,6 +84,13 @@ static const struct column cron_columns[] = { CRON_COLUMNS(COLUMN) };
 static const struct column stat_columns[] = { STAT_COLUMNS(COLUMN) };
 #undef ROW
 
+#define ROW struct kv_row
+static const struct column kv_columns[] = { KV_COLUMNS(COLUMN) };
+#undef ROW
+#define ROW struct spend_row
+static const struct column spend_columns[] = { SPEND_COLUMNS(COLUMN) };
+#undef ROW
+
 static const char *const no_indexes[] = { NULL };
 static const char *const workspace_indexes[] = {
     "CREATE INDEX IF NOT EXISTS workspace_by_tenant ON workspace (tenant, id)",
@@ -137,6 +144,12 @@ static const char *const failure_indexes[] = {
     NULL,
 };
 
+static const char *const kv_indexes[] = {
+    "CREATE INDEX IF NOT EXISTS kv_by_expiry ON kv (expires_ms) WHERE expires_ms > 0",
+    NULL,
+};
+
+#define spend_indexes    no_indexes
 #define audit_indexes    no_indexes
 #define stat_indexes     no_indexes
 #define cron_indexes     no_indexes

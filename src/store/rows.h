@@ -106,13 +106,23 @@ struct table {
     X(UUID, workspace) X(UUID, id) X(UUID, tenant) X(UUID, agent) X(BYTES, config) X(I64, due_ms) X(I64, last_ms) X(UUID, last_run)  \
     X(BYTES, error) X(I64, revision) X(I64, created_ms) X(I64, updated_ms)
 
+/* Values of tools (workflow-runs.md 3.6): handle is a state handle, or the id of the thread or run whose own one it is. value: JSON.
+ * expires_ms 0: never. */
+#define KV_COLUMNS(X)                                                                                                          \
+    X(UUID, workspace) X(UUID, handle) X(BYTES, key) X(BYTES, value) X(I64, expires_ms) X(I64, updated_ms)
+/* What was spent. kind: run/money.c. id: of the run, the thread, or the workspace; day: of a workspace, days since 1970, else 0. usd:
+ * in 10^-12; of calls without a known price only their number. */
+#define SPEND_COLUMNS(X)                                                                                                       \
+    X(UUID, workspace) X(I64, kind) X(UUID, id) X(I64, day) X(I64, usd) X(I64, unpriced) X(I64, tokens_in) X(I64, tokens_out)      \
+    X(I64, model_calls) X(I64, tool_calls) X(I64, raised_usd) X(I64, raised_tokens) X(I64, raised_calls)
+
 #define TABLES(X)                                                                                                              \
     X(meta, META_COLUMNS, 1) X(node, NODE_COLUMNS, 1) X(tenant, TENANT_COLUMNS, 1) X(workspace, WORKSPACE_COLUMNS, 1)             \
     X(credential, CREDENTIAL_COLUMNS, 1) X(agent, AGENT_COLUMNS, 1) X(bundle, BUNDLE_COLUMNS, 1) X(version, VERSION_COLUMNS, 1)   \
     X(plan, PLAN_COLUMNS, 1) X(thread, THREAD_COLUMNS, 2) X(run, RUN_COLUMNS, 2) X(attempt, ATTEMPT_COLUMNS, 2)                   \
     X(wait, WAIT_COLUMNS, 1) X(snapshot, SNAPSHOT_COLUMNS, 2) X(blob, BLOB_COLUMNS, 1) X(idem, IDEM_COLUMNS, 1)                   \
     X(timer, TIMER_COLUMNS, 3) X(stream, STREAM_COLUMNS, 1) X(producer, PRODUCER_COLUMNS, 2) X(purge, PURGE_COLUMNS, 1)  \
-    X(audit, AUDIT_COLUMNS, 2) X(failure, FAILURE_COLUMNS, 2) X(stat, STAT_COLUMNS, 6) X(cron, CRON_COLUMNS, 2)
+    X(audit, AUDIT_COLUMNS, 2) X(failure, FAILURE_COLUMNS, 2) X(stat, STAT_COLUMNS, 6) X(cron, CRON_COLUMNS, 2) X(kv, KV_COLUMNS, 3) X(spend, SPEND_COLUMNS, 4)
 
 #define ROW_MEMBER_I64(name)   int64_t name;
 #define ROW_MEMBER_BYTES(name) struct span name;

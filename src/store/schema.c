@@ -4,9 +4,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* 2: tables stream, producer, purge, audit, failure. 3: stat, cron. 4: index run_by_end.
+/* 2: tables stream, producer, purge, audit, failure. 3: stat, cron. 4: index run_by_end. 5: kv, spend.
  * An older database gets the tables and indexes that it lacks. */
-enum { SCHEMA_VERSION = 4 };
+enum { SCHEMA_VERSION = 5 };
 
 static enum err run_text(struct store *store, struct buf *sql, struct error *error)
 {

@@ -826,7 +826,9 @@ static enum verdict tool_call_start(struct work *work)
 
     fx->tool.tool = jv_string(jv_get(work->config, "tool"), arena);
     fx->tool.arguments = jv_is(arguments, JSON_NONE) ? SPAN("{}") : minified(arguments, arena);
-    fx->tool.by = client ? TOOL_BY_CLIENT : TOOL_BY_SERVER;
+    fx->tool.by = client                                           ? TOOL_BY_CLIENT
+                  : jv_str_eq(jv_get(work->config, "by"), "local") ? TOOL_BY_LOCAL
+                                                                   : TOOL_BY_SERVER;
     if (client) {
         fx = work_effect(work, FX_WAIT, op_sub(work->op, OP_PART(OP_WAIT, 0)));
         fx->wait.kind = WAIT_TOOLS;
@@ -854,8 +856,9 @@ static void tool_call_check(struct check *c, struct jv config)
 {
     struct jv by = jv_get(config, "by");
     size_t before = check_enter(c, "by");
-    if (jv_is(by, JSON_STRING) && !jv_str_eq(by, "server") && !jv_str_eq(by, "client"))
-        CHECK_ISSUE(c, "enum", "must be server or client");
+    if (jv_is(by, JSON_STRING) && !jv_str_eq(by, "server") && !jv_str_eq(by, "client") &&
+        !jv_str_eq(by, "local"))
+        CHECK_ISSUE(c, "enum", "must be server, client or local");
     check_leave(c, before);
 }
 

@@ -16,6 +16,7 @@ struct rig {
     struct engine          *engine;
     struct uuid             tenant, workspace;
     struct ledger_config    ledger;
+    struct engine_tools     tools;  /* set before rig_open */
     bool                  (*until)(void *user);
     void                   *until_user;
     uint64_t                give_up_us;
