@@ -855,7 +855,7 @@ enum err bundle_compile(struct jv definition, struct plan *plan, struct issues *
 {
     CLEANUP(arena_done) struct arena scratch = { 0 };
     struct compile c = { .plan = plan, .arena = &scratch, .issues = issues, .entry = NO_INDEX };
-    enum err err = compile_checked(&c, definition, plan);
+    enum err err = workflow_is(definition) ? workflow_compile(definition, plan, issues) : compile_checked(&c, definition, plan);
     buf_done(&c.at);
     free(c.edges);
     return err;

@@ -4,6 +4,7 @@
  * One step: take the input to the node that waits for it, then start whatever can start, the first in byte order of the
  * names, until nothing can. Nodes that need no answer start and finish within the step. */
 #include "workflow/graph.h"
+#include "workflow/flow.h"
 #include "workflow/state.h"
 
 /* ---- memory ---- */
@@ -38,7 +39,8 @@ struct machine *machine_new(const struct plan *plan, struct arena *arena)
 
 static enum err graph_init(const struct plan *plan, struct arena *arena, struct machine **ret)
 {
-    *ret = machine_new(plan, arena);
+    const struct graph *graph = plan->compiled;
+    *ret = graph->flow ? flow_new(plan, arena) : machine_new(plan, arena);
     return ERR_OK;
 }
 
@@ -99,12 +101,6 @@ static void docs_forget(struct turn *t, enum ref_scope scope, uint32_t node)
             *link = (*link)->next;
             return;
         }
-}
-
-static struct op_path node_path(uint32_t node, uint32_t exec)
-{
-    struct op_path path = { .n = 1, .v = { exec <= 255 ? OP_NODE_TRY(node, exec) : OP_NODE_TRY(node, 0) } };
-    return exec <= 255 ? path : op_sub(path, OP_PART(OP_ITEM, exec));
 }
 
 static struct op_path path_of(const struct machine *m, uint32_t node)
@@ -237,7 +233,7 @@ static struct effect *node_effect(struct turn *t, uint32_t node, enum node_event
     return fx;
 }
 
-static struct span canonical_values(struct machine *m)
+struct span machine_canonical_values(struct machine *m)
 {
     if (!m->canonical_known) {
         CLEANUP(arena_done) struct arena scratch = { 0 };
@@ -277,7 +273,7 @@ static struct span hashed_state(struct machine *m, struct arena *arena)
         }
     jw_end(&w);
     jw_key(&w, "values");
-    jw_raw(&w, canonical_values(m));
+    jw_raw(&w, machine_canonical_values(m));
     jw_end(&w);
     jw_key(&w, "step");
     jw_u64(&w, m->steps);
@@ -711,6 +707,8 @@ static bool ends_pause(const struct machine *m, const struct input *in)
 
 static enum err graph_step(struct machine *m, const struct input *in, struct effects *out)
 {
+    if (m->flow)
+        return flow_step(m, in, out);
     struct turn t = { .m = m, .in = in, .out = out };
     t.refs = (struct ref_docs){ docs_find, &t };
 

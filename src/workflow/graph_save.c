@@ -9,6 +9,7 @@
  * "phase" is there while the node is in flight: model, timer, answer, child, backoff, inner. "memo" belongs to an execution
  * in flight. "inner" is the snapshot of the machine in the node. */
 #include "workflow/graph.h"
+#include "workflow/flow.h"
 #include "workflow/nested.h"
 #include "workflow/state.h"
 
@@ -81,6 +82,8 @@ static enum err save_node(const struct plan_node *node, const struct node_state 
 
 enum err graph_save(const struct machine *m, struct buf *out)
 {
+    if (m->flow)
+        return flow_save(m, out);
     struct jw w = jw_on(out);
     jw_obj(&w);
     jw_key(&w, "rev");
@@ -190,6 +193,9 @@ static bool load_nodes(struct machine *m, struct jv nodes, struct arena *scratch
 enum err graph_load(const struct plan *plan, struct span saved, struct arena *arena, struct machine **ret)
 {
     CLEANUP(arena_done) struct arena scratch = { 0 };
+    const struct graph *graph = plan->compiled;
+    if (graph->flow)
+        return flow_load(plan, saved, arena, ret);
     struct jv root = json_read(saved, &scratch);
     struct machine *m = machine_new(plan, arena);
     uint32_t rev, life;

@@ -37,17 +37,17 @@ enum err nested_compile(const struct plan *plan, const char *kind, struct jv def
     return err;
 }
 
-const struct plan *nested_open(struct plan *plan, const char *kind, struct jv json)
+const struct plan *nested_open(const struct plan *plan, struct arena *arena, const char *kind, struct jv json)
 {
     const struct machine_ops *ops = nest_kind(plan, kind);
-    struct plan *inner = ARENA_NEW(&plan->arena, struct plan);
+    struct plan *inner = ARENA_NEW(arena, struct plan);
 
     if (!ops || !jv_is(json, JSON_OBJECT))
         return NULL;
     *inner = (struct plan){ .ops = ops, .kinds = plan->kinds, .json = jv_raw(json) };
     enum err err = ops->open(inner);
     /* One arena less to free: the outer plan's owner knows nothing of inner ones. */
-    arena_adopt(&plan->arena, &inner->arena);
+    arena_adopt(arena, &inner->arena);
     if (err)
         return NULL;
     if (!inner->human_timeout_us)

@@ -14,8 +14,8 @@
  * their pointers. ERR_UNSUPPORTED_BINDING, with an issue, when this server has no such machine. */
 enum err nested_compile(const struct plan *plan, const char *kind, struct jv definition, struct buf *at, struct issues *issues,
                         struct buf *out);
-/* Opens the plan of an inner machine for a node of `plan`; it lives in the arena of `plan`. NULL when it cannot be. */
-const struct plan *nested_open(struct plan *plan, const char *kind, struct jv json);
+/* Opens the plan of an inner machine for a node of `plan`; it lives in `arena`. NULL when it cannot be. */
+const struct plan *nested_open(const struct plan *plan, struct arena *arena, const char *kind, struct jv json);
 
 enum verdict nested_start(struct work *work);
 enum verdict nested_answer(struct work *work);

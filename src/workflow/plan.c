@@ -9,6 +9,7 @@
 #include "base/ids.h"
 #include "workflow/budget.h"
 #include "workflow/capability.h"
+#include "workflow/flow.h"
 #include "workflow/nested.h"
 #include "workflow/ref.h"
 
@@ -91,7 +92,7 @@ static bool read_node(struct jv v, struct plan *plan, struct plan_node *node)
     if (!plan_name_valid(node->id) || !node->capability)
         return false;
     if (node->capability->nests)
-        node->inner = nested_open(plan, node->capability->nests, jv_get(v, "machine"));
+        node->inner = nested_open(plan, arena, node->capability->nests, jv_get(v, "machine"));
     return node->inner || !node->capability->nests;
 }
 
@@ -424,6 +425,14 @@ static void name_plan(struct plan *plan)
     }
 }
 
+/* What an agent that is alone may cost is what the run may cost. */
+static void take_budget(const struct graph *g, struct plan *plan)
+{
+    const struct plan_budget *own = &plan->budget;
+    if (g->node_count == 1 && g->nodes[0].inner && !own->usd && !own->tokens && !own->model_calls && !own->tool_calls && !own->seconds)
+        plan->budget = g->nodes[0].inner->budget;
+}
+
 enum err plan_open(struct plan *plan)
 {
     if (plan->compiled)
@@ -431,6 +440,12 @@ enum err plan_open(struct plan *plan)
     struct jv root = json_read(plan->json, &plan->arena);
     struct graph *graph = ARENA_NEW(&plan->arena, struct graph);
 
+    if (jv_str_eq(jv_get(root, "kind"), "workflow.v1")) {
+        enum err err = flow_open(plan, &graph->flow, NULL);
+        name_plan(plan);
+        plan->compiled = err ? NULL : graph;
+        return err;
+    }
     if (!jv_str_eq(jv_get(root, "kind"), "graph") || !read_limits(jv_get(root, "limits"), plan, graph) ||
         !read_nodes(jv_get(root, "nodes"), plan, graph) ||
         !read_edges(jv_get(root, "edges"), &plan->arena, graph) ||
@@ -440,6 +455,7 @@ enum err plan_open(struct plan *plan)
     if (!find_loops(graph, &plan->arena))
         return ERR_TOO_LARGE;
     know_nodes(graph);
+    take_budget(graph, plan);
     name_plan(plan);
     plan->compiled = graph;
     return ERR_OK;

@@ -13,8 +13,8 @@
  * and its SHA-256 names the plan; optional members with default values are not written, so that equal definitions
  * have equal names.
  *
- * Other front ends add node types, other tests in "when", "max_parallelism" in "limits", and "outputs"; none of that
- * changes what is written today. */
+ * A workflow's plan is its canonical workflow.v1, {"kind": "workflow.v1", …} (workflow-runs.md 2.6), and its hash is the
+ * plan_hash. flow.h has what is made of it, and the rules by which the same machine runs it. */
 #pragma once
 #include "machine/machine.h"
 
@@ -60,7 +60,9 @@ struct plan_loop {
     uint32_t parent; /* the loop around it, or NO_INDEX */
 };
 
+struct flow;
 struct graph {
+    struct flow *flow; /* a workflow.v1 (flow.h): nothing else is here; else NULL */
     uint32_t node_count, edge_count, loop_count, start_count;
     struct plan_node *nodes; /* byte order of id */
     struct plan_edge *edges; /* by from */
@@ -80,6 +82,11 @@ enum err bundle_compile(struct jv definition, struct plan *plan, struct issues *
 enum err plan_seal(struct span text, struct plan *plan);
 /* true for ^[a-z][a-z0-9_]{0,63}$ */
 bool plan_name_valid(struct span name);
+
+/* From a workflow: {"format": 1, "workflow": SPEC}, or the SPEC itself. Pointers of issues are JSONPath texts of the spec. */
+enum err workflow_compile(struct jv definition, struct plan *plan, struct issues *issues);
+/* true when workflow_compile is asked for. */
+bool workflow_is(struct jv definition);
 
 /* ---- for the machine ---- */
 /* machine_ops.open: fills plan->compiled (a struct graph), the limits and the hash. Does nothing when that is done

@@ -32,8 +32,10 @@ struct node_state {
     struct slot output; /* of the last finished execution, if somebody may ask for it */
 };
 
+struct flow_run;
 struct machine {
     const struct plan *plan;
+    struct flow_run *flow; /* of a workflow.v1 (flow.h), which uses nothing of the nodes and tokens below; else NULL */
     const struct graph *graph;
     struct arena *arena;
     enum life life;
@@ -54,6 +56,14 @@ struct machine {
     uint32_t *queue;
 };
 
+/* The path of an execution, see graph.h. */
+static inline struct op_path node_path(uint32_t node, uint32_t exec)
+{
+    struct op_path path = { .n = 1, .v = { exec <= 255 ? OP_NODE_TRY(node, exec) : OP_NODE_TRY(node, 0) } };
+    return exec <= 255 ? path : op_sub(path, OP_PART(OP_ITEM, exec));
+}
+/* JCS of the thread's values; valid until they change. */
+struct span machine_canonical_values(struct machine *m);
 struct machine *machine_new(const struct plan *plan, struct arena *arena);
 extern const char *const phase_names[PHASE_COUNT];
 extern const char *const life_names[LIFE_COUNT];
