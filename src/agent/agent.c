@@ -473,7 +473,7 @@ static void read_call(struct turn *t, struct jv v, bool cut)
     call->tool = tools_find(m, call->shown);
     m->call_count++;
     m->pending++;
-    const char *wrong = tools_check(call, text, cut, m->arena, t->out->arena);
+    const char *wrong = definition_tools_check(call, text, cut, m->arena, t->out->arena);
     if (wrong)
         end_call_wrong(t, call, span_of(wrong));
     else

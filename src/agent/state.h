@@ -113,7 +113,7 @@ const struct agent_tool *tools_find(const struct machine *m, struct span shown);
 struct span tools_wanted(const struct agent *agent, struct arena *arena);
 /* Parses what the model wrote as arguments into call->arguments, if it is JSON, and checks it. `cut`: the answer ended at the
  * token limit. Returns NULL, or what to tell the model, which lives in `turn`. */
-const char *tools_check(struct call *call, struct span written, bool cut, struct arena *arena, struct arena *turn);
+const char *definition_tools_check(struct call *call, struct span written, bool cut, struct arena *arena, struct arena *turn);
 
 /* ---- request.c ---- */
 struct span request_make(const struct machine *m, struct arena *arena);

@@ -157,7 +157,7 @@ static const char *check_value(const struct call *call, struct jv value, struct 
     return wrong;
 }
 
-const char *tools_check(struct call *call, struct span written, bool cut, struct arena *arena, struct arena *turn)
+const char *definition_tools_check(struct call *call, struct span written, bool cut, struct arena *arena, struct arena *turn)
 {
     CLEANUP(buf_done) struct buf text = { 0 };
     struct json *doc = ARENA_NEW(turn, struct json);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* serve.c - perdure serve: puts the parts together, says when it is ready, and takes them apart again. */
+#include "agent/agent.h"
 #include "api/api.h"
 #include "cli/commands.h"
 #include "cli/config.h"
@@ -87,7 +88,8 @@ static const struct args_spec spec = {
     .opt_count = ARRAY_LEN(opts),
 };
 
-static const struct machine_ops *const machines[] = { &graph_ops, NULL };
+/* The outermost machine of a run is the first; the others stand inside its nodes. */
+static const struct machine_ops *const machines[] = { &graph_ops, &agent_ops, NULL };
 
 /* Everything that lives as long as the process serves. */
 struct server {
@@ -196,6 +198,7 @@ static enum err start_engine(struct server *s, struct error *error)
     if (!e)
         e = tools_new(s->loop, s->client, s->config.tools, s->config.mcp_servers, &s->tools, error);
     struct engine_config engine = { .loop = s->loop, .store = s->store, .models = s->models, .machines = machines,
+                                    .tools = { s->tools, tool_start, tool_list, tool_cancel, tool_repeat_safe },
                                     .ledger = { .heartbeat_ms = (uint32_t)s->o.heartbeat_ms,
                                                 .slow_reader_ms = (uint32_t)s->o.slow_reader_ms,
                                                 .max_age_ms = (uint32_t)s->o.max_age_ms },

@@ -6,7 +6,7 @@
 
 enum { BODY_SHOWN = 300 };
 
-void exchange_done(struct exchange *exchange)
+void tool_exchange_done(struct exchange *exchange)
 {
     if (exchange->http)
         http_call_cancel(TAKE(exchange->http));
@@ -45,7 +45,7 @@ static void on_data(void *user, struct span data)
         buf_put(&exchange->body, data.p, (size_t)room);
         exchange->cut = true;
         call->sent = true;
-        exchange_done(exchange);
+        tool_exchange_done(exchange);
         call->tool->kind->answer(call);
         return;
     }
@@ -75,7 +75,7 @@ static void on_done(void *user, enum err err, const struct error *error)
     }
 }
 
-void exchange_start(struct tool_call *call, const struct exchange_request *request)
+void tool_exchange_start(struct tool_call *call, const struct exchange_request *request)
 {
     struct exchange        *exchange = &call->exchange;
     struct error            error = { 0 };

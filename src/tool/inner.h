@@ -120,8 +120,8 @@ struct exchange_request {
     struct span        body;
 };
 /* Starts it, or fails the call (in a later round). */
-void exchange_start(struct tool_call *call, const struct exchange_request *request);
-void exchange_done(struct exchange *exchange); /* closes the socket */
+void tool_exchange_start(struct tool_call *call, const struct exchange_request *request);
+void tool_exchange_done(struct exchange *exchange); /* closes the socket */
 /* Ends the call with the error that stands for this status; `body`: show what the answer says about it. */
 void fail_status(struct tool_call *call, int status, bool body);
 /* The answer as JSON in the call's arena; absent when it is none. */

@@ -53,7 +53,7 @@ static bool has_secrets(struct tool_call *call)
 
 static void post(struct tool_call *call, struct span body)
 {
-    exchange_start(call, &(struct exchange_request){ .method = "POST", .url = call->tool->endpoint.url,
+    tool_exchange_start(call, &(struct exchange_request){ .method = "POST", .url = call->tool->endpoint.url,
                                                      .headers = headers_of(call, body), .body = body });
 }
 
@@ -136,7 +136,7 @@ static void fetch(struct tool_call *call, const char *url)
 {
     static const char *const headers[] = { "Accept: text/*, application/json, application/xml;q=0.9, */*;q=0.1",
                                            "User-Agent: perdure/" PERDURE_VERSION, NULL };
-    exchange_start(call, &(struct exchange_request){ .method = "GET", .url = url, .headers = headers });
+    tool_exchange_start(call, &(struct exchange_request){ .method = "GET", .url = url, .headers = headers });
 }
 
 static void fetch_begin(struct tool_call *call)
@@ -224,7 +224,7 @@ static void search_begin(struct tool_call *call)
     }
     buf_done(&report);
     const char *url = web_search_url(span_of(call->tool->endpoint.url), call->arguments, call->tool->default_limit, &call->arena);
-    exchange_start(call, &(struct exchange_request){ .method = "GET", .url = url, .headers = headers_of(call, SPAN_NONE) });
+    tool_exchange_start(call, &(struct exchange_request){ .method = "GET", .url = url, .headers = headers_of(call, SPAN_NONE) });
 }
 
 static void search_answer(struct tool_call *call)

@@ -99,7 +99,7 @@ struct json_limits tool_json_limits(void)
 static void call_close(struct tool_call *call)
 {
     loop_timer_clear(&call->timer);
-    exchange_done(&call->exchange);
+    tool_exchange_done(&call->exchange);
     mcp_let_go(call);
     if (call->prev)
         call->prev->next = call->next;
