@@ -3,12 +3,13 @@
 // `RunsClient` is a test double of the published client's runs module: each part says which behaviour it mirrors,
 // because the contract's rules CB1-CB14 are about exactly these behaviours.
 import http from 'node:http';
+import { checkAnswer, checkFrame } from './openapi.mjs';
 
 export const API = '/v1/api';
 export const TERMINAL = new Set(['completed', 'failed', 'cancelled']);
 export const TERMINAL_EVENTS = new Set(['RUN_FINISHED', 'RUN_FAILED', 'RUN_CANCELLED']);
 
-const ROOT_PATHS = new Set(['/healthz', '/readyz']);
+const ROOT_PATHS = new Set(['/healthz', '/readyz', '/metrics', '/openapi.json']);
 
 export const sleep = (ms) => new Promise((resolve) => { setTimeout(resolve, ms); });
 
@@ -54,7 +55,7 @@ export class Client {
         const text = await response.text();
         let json;
         try { json = text === '' ? undefined : JSON.parse(text); } catch { json = undefined; }
-        return { status: response.status, headers: response.headers, text, json, method, target };
+        return checkAnswer({ status: response.status, headers: response.headers, text, json, method, target, sent: raw === undefined ? body : undefined });
     }
 
     get(path, query, options = {}) { return this.req('GET', path, { query, ...options }); }
@@ -123,10 +124,11 @@ export function rawRequest(base, { method = 'GET', path, headers = {}, body, chu
                 const text = Buffer.concat(parts).toString('utf8');
                 let json;
                 try { json = JSON.parse(text); } catch { json = undefined; }
-                resolve({ status: res.statusCode, statusText: res.statusMessage, headers: new Headers(
+                const answer = { status: res.statusCode, statusText: res.statusMessage, headers: new Headers(
                     Object.entries(res.headers).flatMap(([k, v]) => (Array.isArray(v) ? v.map((x) => [k, x]) : [[k, v]]))),
-                    text, json, method, target: path });
+                    text, json, method, target: path };
                 req.destroy();
+                try { resolve(checkAnswer(answer)); } catch (error) { reject(error); }
             };
             res.on('end', done);
             res.on('error', done);
@@ -165,7 +167,9 @@ export async function* parseSSE(response) {
                 if (line === '') {
                     if (frame.data.length) {
                         const text = frame.data.join('\n');
-                        yield { event: frame.event, id: frame.id, retry: frame.retry, data: JSON.parse(text), text };
+                        const raw = { event: frame.event, id: frame.id, retry: frame.retry, data: JSON.parse(text), text };
+                        checkFrame(raw);
+                        yield raw;
                     }
                     frame = { data: [] };
                     continue;

@@ -6,6 +6,7 @@ import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'n
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { load as loadDocument } from './openapi.mjs';
 
 const repoRoot = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../../..');
 const KEEP_STDERR = 256 * 1024;
@@ -123,6 +124,7 @@ export class Server {
             });
         });
         this.readyMs = performance.now() - began;
+        await loadDocument(this.url);
         return this;
     }
 
@@ -181,6 +183,7 @@ export async function startServer(options = {}) {
     try {
         return await server.start();
     } catch (error) {
+        await server.kill9();
         server.removeData();
         throw error;
     }
