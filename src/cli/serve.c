@@ -14,7 +14,8 @@
 struct options {
     const char *listen, *data, *store, *config, *log_level, *log_format, *cors_origin;
     bool        dev;
-    int64_t     heartbeat_ms, slow_reader_ms, max_age_ms, retention_days, retention_ms, rate_limit, rate_burst, max_streams, max_body, max_connections;
+    int64_t     heartbeat_ms, slow_reader_ms, max_age_ms, rate_limit, rate_burst, max_streams, max_body, max_connections;
+    int64_t     retention_days, retention_ms;
     int64_t     head_timeout_ms, body_timeout_ms, idle_timeout_ms, write_timeout_ms, thread_queue;
     int64_t     long_poll_ms, live_age_ms, stream_body, stream_chunk;
 };
@@ -269,7 +270,8 @@ static void raise_descriptors(void)
 int cmd_serve(struct cli *cli, int argc, char **argv)
 {
     struct server s = { .o = { .listen = "127.0.0.1:7070", .data = WEB_DEFAULT_DATA, .heartbeat_ms = 5000, .slow_reader_ms = 30000,
-                               .max_age_ms = 3600000, .retention_days = 30, .rate_limit = 600, .rate_burst = 120, .max_streams = 64, .max_body = 4 << 20,
+                               .max_age_ms = 3600000, .retention_days = 30,
+                               .rate_limit = 600, .rate_burst = 120, .max_streams = 64, .max_body = 4 << 20,
                                .max_connections = 20000, .head_timeout_ms = 10000, .body_timeout_ms = 60000,
                                .idle_timeout_ms = 75000, .write_timeout_ms = 30000, .thread_queue = 64,
                                .long_poll_ms = 20000, .live_age_ms = 60000, .stream_body = 16 << 20, .stream_chunk = 1 << 20 } };

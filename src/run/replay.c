@@ -851,7 +851,8 @@ static enum err cut_source(struct engine *engine, const struct replay_spec *spec
     struct reader *reader = engine_reader(engine);
     struct run_row at = *source;
     struct place   place;
-    enum err       e = source->stream ? find_checkpoint(reader, source, spec->checkpoint, &place) : was_checkpoint(reader, source, spec->checkpoint);
+    enum err       e = source->stream ? find_checkpoint(reader, source, spec->checkpoint, &place)
+                                      : was_checkpoint(reader, source, spec->checkpoint);
     if (e == ERR_CHECKPOINT_NOT_REPLAYABLE)
         return error_set(error, e, "", "the run's checkpoints were removed by retention");
     if (e)
