@@ -140,14 +140,14 @@ static void put_finish(struct turn *t)
 {
     struct effect *fx = effect_add(t->out, FX_FINISH, (struct op_path){ 0 });
     fx->finish.output = t->m->output;
-    fx->finish.values = output_values(t->m, t->out->arena);
+    fx->finish.values = agent_output_values(t->m, t->out->arena);
 }
 
 static void finish(struct turn *t, struct span structured)
 {
     struct machine *m = t->m;
     m->life = LIFE_FINISHED;
-    m->output = output_make(m, structured, m->arena);
+    m->output = agent_output_make(m, structured, m->arena);
     put_finish(t);
 }
 
@@ -157,7 +157,7 @@ static void finish_early(struct turn *t, struct span reason)
     struct span structured = SPAN_NONE, wrong;
     t->m->last.finish_reason = reason;
     if (!jv_is(t->m->agent->schema, JSON_NONE))
-        (void)output_parse(t->m, t->out->arena, &structured, &wrong);
+        (void)agent_output_parse(t->m, t->out->arena, &structured, &wrong);
     finish(t, structured);
 }
 
@@ -191,7 +191,7 @@ static void over_budget(struct turn *t)
 static void steer(struct machine *m)
 {
     for (uint32_t i = 0; i < m->queue.count; i++)
-        talk_add(&m->messages, m->queue.items[i], m->arena);
+        agent_talk_add(&m->messages, m->queue.items[i], m->arena);
     m->queue.count = 0;
 }
 
@@ -209,7 +209,7 @@ static void call_model(struct turn *t)
     struct effect *fx = effect_add(t->out, FX_MODEL, path_of(OP_PART(OP_MODEL, m->steps)));
     fx->model.provider = a->provider;
     fx->model.model = a->model;
-    fx->model.request = request_make(m, t->out->arena);
+    fx->model.request = agent_request_make(m, t->out->arena);
     fx->model.retry = a->retry;
     fx->model.stream = a->stream;
 }
@@ -218,7 +218,7 @@ static void ask_list(struct turn *t)
 {
     struct effect *fx = effect_add(t->out, FX_TOOL, path_of(OP_PART(OP_TOOL, 0)));
     fx->tool.tool = SPAN("tools.list");
-    fx->tool.arguments = tools_wanted(t->m->agent, t->out->arena);
+    fx->tool.arguments = agent_tools_wanted(t->m->agent, t->out->arena);
     fx->tool.by = TOOL_BY_LOCAL;
     fx->tool.repeat_safe = true;
 }
@@ -272,9 +272,9 @@ static void step_inner(struct turn *t, uint32_t j, const struct input *in)
     (void)nest_step(&agent_ops, call->inner, in, call_path(m, j), SPAN_NONE, t->out, &end); /* agent_step cannot fail */
     if (end.end == NEST_RUNS)
         return;
-    usage_sum(&m->usage, &call->inner->usage);
+    agent_usage_sum(&m->usage, &call->inner->usage);
     if (end.end == NEST_FINISHED)
-        end_call(m, call, output_for_caller(json_read(end.output, arena), arena), false);
+        end_call(m, call, agent_output_for_caller(json_read(end.output, arena), arena), false);
     else
         end_call_wrong(t, call, text_or(jv_get(json_read(end.error, arena), "message"), SPAN("The agent failed."), arena));
 }
@@ -391,7 +391,7 @@ static void put_tool_message(struct machine *m, const struct call *call)
         jw_bool(&w, true);
     }
     jw_end(&w);
-    talk_add(&m->messages, buf_view(&text), m->arena);
+    agent_talk_add(&m->messages, buf_view(&text), m->arena);
 }
 
 /* When all results are there they are told in the order of the calls, and the model has the word again. */
@@ -470,10 +470,10 @@ static void read_call(struct turn *t, struct jv v, bool cut)
     call->shown = agent_shown(jv_string(jv_get(v, "name"), t->out->arena), m->arena);
     if (!call->shown.n)
         call->shown = SPAN("unnamed");
-    call->tool = tools_find(m, call->shown);
+    call->tool = agent_tools_find(m, call->shown);
     m->call_count++;
     m->pending++;
-    const char *wrong = definition_tools_check(call, text, cut, m->arena, t->out->arena);
+    const char *wrong = agent_tools_check(call, text, cut, m->arena, t->out->arena);
     if (wrong)
         end_call_wrong(t, call, span_of(wrong));
     else
@@ -525,7 +525,7 @@ static void put_answer(struct machine *m, struct jv answer)
         jw_raw(&w, jv_raw(state));
     }
     jw_end(&w);
-    talk_add(&m->messages, buf_view(&text), m->arena);
+    agent_talk_add(&m->messages, buf_view(&text), m->arena);
 }
 
 static void remember(struct machine *m, struct jv answer, bool calls)
@@ -538,7 +538,7 @@ static void remember(struct machine *m, struct jv answer, bool calls)
     m->last.finish_reason = reason.n ? arena_copy(m->arena, reason) : calls ? SPAN("tool_calls") : SPAN("stop");
     m->last.model = arena_copy(m->arena, jv_string(jv_get(answer, "model"), m->arena));
     m->last.response_id = arena_copy(m->arena, jv_string(jv_get(answer, "response_id"), m->arena));
-    usage_add(&m->usage, jv_get(answer, "usage"));
+    agent_usage_add(&m->usage, jv_get(answer, "usage"));
 }
 
 /* The document did not fit: the model is told why and asked again, a bounded number of times. */
@@ -550,7 +550,8 @@ static void repair(struct turn *t, struct span wrong)
     bool again = m->repairs < m->agent->repairs && m->steps < m->agent->max_steps;
     struct span told = arena_printf(arena, "%.*s\nAnswer again with the corrected JSON document only.", SPAN_ARG(wrong));
 
-    talk_add(&m->messages, arena_printf(arena, "{\"role\":\"user\",\"content\":%.*s}", SPAN_ARG(quoted(told, arena))), m->arena);
+    told = arena_printf(arena, "{\"role\":\"user\",\"content\":%.*s}", SPAN_ARG(quoted(told, arena)));
+    agent_talk_add(&m->messages, told, m->arena);
     m->phase = PHASE_MODEL;
     m->repairs++;
     if (again) {
@@ -571,7 +572,7 @@ static void answered(struct turn *t)
 
     if (m->queue.count > 0 && m->steps < m->agent->max_steps)
         call_model(t);
-    else if (!jv_is(m->agent->schema, JSON_NONE) && !output_parse(m, t->out->arena, &structured, &wrong))
+    else if (!jv_is(m->agent->schema, JSON_NONE) && !agent_output_parse(m, t->out->arena, &structured, &wrong))
         repair(t, wrong);
     else
         finish(t, structured);
@@ -666,7 +667,7 @@ static void take_child(struct turn *t, struct call *call)
     struct jv value = json_read(t->in->value, t->out->arena);
 
     if (t->in->err == ERR_OK && jv_str_eq(jv_get(value, "status"), "completed"))
-        end_call(t->m, call, output_for_caller(jv_get(value, "output"), t->out->arena), false);
+        end_call(t->m, call, agent_output_for_caller(jv_get(value, "output"), t->out->arena), false);
     else
         end_call_wrong(t, call, text_or(jv_get(jv_get(value, "error"), "message"), SPAN("The run of the agent failed."),
                                         t->out->arena));
@@ -778,7 +779,7 @@ static void take_list(struct turn *t)
     } else {
         struct jv listed = json_read(t->in->value, t->out->arena);
         m->listed = jv_is(listed, JSON_OBJECT) ? minified(listed, m->arena) : SPAN("{}");
-        tools_resolve(m);
+        agent_tools_resolve(m);
         call_model(t);
     }
 }
@@ -803,11 +804,11 @@ static void take_values(struct machine *m, struct jv values, struct arena *turn)
     jw_end(&w);
     m->values = arena_copy(m->arena, buf_view(&text));
     /* What others left there is no conversation: begin a new one. */
-    if (!jv_is(jv_get(values, "messages"), JSON_ARRAY) || !talk_add_input(&past, values, turn, &why))
+    if (!jv_is(jv_get(values, "messages"), JSON_ARRAY) || !agent_talk_add_input(&past, values, turn, &why))
         return;
-    uint32_t from = talk_trim(past.items, past.count, m->agent->max_messages, m->agent->max_chars);
+    uint32_t from = agent_talk_trim(past.items, past.count, m->agent->max_messages, m->agent->max_chars);
     for (uint32_t i = from; i < past.count; i++)
-        talk_add(&m->messages, past.items[i], m->arena);
+        agent_talk_add(&m->messages, past.items[i], m->arena);
 }
 
 static void begin(struct turn *t)
@@ -818,7 +819,7 @@ static void begin(struct turn *t)
 
     m->messages.count = 0;
     take_values(m, jv_get(start, "values"), t->out->arena);
-    if (!talk_add_input(&m->messages, jv_get(start, "input"), m->arena, &why)) {
+    if (!agent_talk_add_input(&m->messages, jv_get(start, "input"), m->arena, &why)) {
         fail(t, &(struct fault){ .code = SPAN("invalid_input"),
                                  .category = SPAN("validation"),
                                  .message = arena_printf(t->out->arena, "The input is not usable: %s.", why),
@@ -831,7 +832,7 @@ static void begin(struct turn *t)
         ask_list(t);
         return;
     }
-    tools_resolve(m);
+    agent_tools_resolve(m);
     call_model(t);
 }
 
@@ -867,7 +868,7 @@ static void take_message(struct turn *t)
     struct machine *m = t->m;
     uint32_t before = m->queue.count;
     const char *why;
-    if (!talk_add_input(&m->queue, json_read(t->in->value, t->out->arena), m->arena, &why))
+    if (!agent_talk_add_input(&m->queue, json_read(t->in->value, t->out->arena), m->arena, &why))
         m->queue.count = before;
 }
 

@@ -206,7 +206,8 @@ static const struct local {
     { "kv_read", "Reads a value that was stored under a key.",
       "{\"type\":\"object\",\"properties\":{\"key\":{\"type\":\"string\"}},\"required\":[\"key\"]}" },
     { "kv_write", "Stores a value under a key.",
-      "{\"type\":\"object\",\"properties\":{\"key\":{\"type\":\"string\"},\"value\":{},\"ttl_seconds\":{\"type\":\"integer\",\"minimum\":1}},"
+      "{\"type\":\"object\",\"properties\":{\"key\":{\"type\":\"string\"},\"value\":{},"
+      "\"ttl_seconds\":{\"type\":\"integer\",\"minimum\":1}},"
       "\"required\":[\"key\",\"value\"]}" },
     { "kv_list", "Lists the keys that are stored.",
       "{\"type\":\"object\",\"properties\":{\"prefix\":{\"type\":\"string\"}}}" },
@@ -214,8 +215,8 @@ static const struct local {
       "{\"type\":\"object\",\"properties\":{\"key\":{\"type\":\"string\"}},\"required\":[\"key\"]}" },
     { "tasks_write", "Replaces the list of tasks.",
       "{\"type\":\"object\",\"properties\":{\"tasks\":{\"type\":\"array\",\"items\":{\"type\":\"object\",\"properties\":{"
-      "\"content\":{\"type\":\"string\"},\"status\":{\"enum\":[\"pending\",\"in_progress\",\"completed\"]}},\"required\":[\"content\",\"status\"]}}},"
-      "\"required\":[\"tasks\"]}" },
+      "\"content\":{\"type\":\"string\"},\"status\":{\"enum\":[\"pending\",\"in_progress\",\"completed\"]}},"
+      "\"required\":[\"content\",\"status\"]}}},\"required\":[\"tasks\"]}" },
     { "memory_write", "Remembers something for later.",
       "{\"type\":\"object\",\"properties\":{\"key\":{\"type\":\"string\"},\"content\":{\"type\":\"string\"}},"
       "\"required\":[\"content\"]}" },

@@ -5,7 +5,7 @@
 
 /* ---- usage ---- */
 
-const char *const usage_words[USE_COUNT] = {
+const char *const agent_usage_words[USE_COUNT] = {
     [USE_INPUT] = "input_tokens", [USE_OUTPUT] = "output_tokens",  [USE_TOTAL] = "total_tokens",
     [USE_B_INPUT] = "input",      [USE_B_READ] = "cache_read",     [USE_B_WRITE] = "cache_write",
     [USE_B_OUTPUT] = "output",    [USE_B_REASONING] = "reasoning",
@@ -23,7 +23,7 @@ static uint64_t count_of(struct jv object, const char *name)
     return jv_i64(jv_get(object, name), &n) && n > 0 ? (uint64_t)n : 0;
 }
 
-void usage_add(struct usage *usage, struct jv reported)
+void agent_usage_add(struct usage *usage, struct jv reported)
 {
     struct usage one = { .known = true };
     struct jv buckets = jv_get(reported, "buckets");
@@ -31,7 +31,7 @@ void usage_add(struct usage *usage, struct jv reported)
     if (!jv_is(reported, JSON_OBJECT))
         return;
     for (int i = 0; i < USE_COUNT; i++)
-        one.n[i] = count_of(i < USE_B_INPUT ? reported : buckets, usage_words[i]);
+        one.n[i] = count_of(i < USE_B_INPUT ? reported : buckets, agent_usage_words[i]);
     /* Who gives no buckets has cached and reasoned nothing that we know of. */
     if (!jv_is(buckets, JSON_OBJECT)) {
         one.n[USE_B_INPUT] = one.n[USE_INPUT];
@@ -41,10 +41,10 @@ void usage_add(struct usage *usage, struct jv reported)
         add_clamped(&one.n[USE_TOTAL], one.n[USE_INPUT]);
         add_clamped(&one.n[USE_TOTAL], one.n[USE_OUTPUT]);
     }
-    usage_sum(usage, &one);
+    agent_usage_sum(usage, &one);
 }
 
-void usage_sum(struct usage *usage, const struct usage *other)
+void agent_usage_sum(struct usage *usage, const struct usage *other)
 {
     usage->known = usage->known || other->known;
     for (int i = 0; i < USE_COUNT; i++)
@@ -54,7 +54,7 @@ void usage_sum(struct usage *usage, const struct usage *other)
 static void put_totals(const struct usage *usage, struct jw *w)
 {
     for (int i = 0; i < USE_B_INPUT; i++) {
-        jw_key(w, usage_words[i]);
+        jw_key(w, agent_usage_words[i]);
         jw_u64(w, usage->n[i]);
     }
 }
@@ -66,7 +66,7 @@ static void put_usage(const struct usage *usage, struct jw *w)
     jw_key(w, "buckets");
     jw_obj(w);
     for (int i = USE_B_INPUT; i < USE_COUNT; i++) {
-        jw_key(w, usage_words[i]);
+        jw_key(w, agent_usage_words[i]);
         jw_u64(w, usage->n[i]);
     }
     jw_end(w);
@@ -110,7 +110,7 @@ static struct span schema_wrong(const struct issues *issues, struct arena *arena
     return arena_copy(arena, buf_view(&text));
 }
 
-bool output_parse(const struct machine *m, struct arena *arena, struct span *ret_json, struct span *ret_wrong)
+bool agent_output_parse(const struct machine *m, struct arena *arena, struct span *ret_json, struct span *ret_wrong)
 {
     CLEANUP(buf_done) struct buf at = { 0 };
     CLEANUP(buf_done) struct buf text = { 0 };
@@ -206,7 +206,7 @@ static void form_response(const struct machine *m, struct span text, struct jw *
     jw_end(w);
 }
 
-struct span output_make(const struct machine *m, struct span structured, struct arena *arena)
+struct span agent_output_make(const struct machine *m, struct span structured, struct arena *arena)
 {
     CLEANUP(buf_done) struct buf text = { 0 };
     CLEANUP(buf_done) struct buf document = { 0 };
@@ -226,7 +226,7 @@ struct span output_make(const struct machine *m, struct span structured, struct 
     return arena_copy(arena, buf_view(&text));
 }
 
-struct span output_values(const struct machine *m, struct arena *arena)
+struct span agent_output_values(const struct machine *m, struct arena *arena)
 {
     CLEANUP(buf_done) struct buf text = { 0 };
     struct jw w = jw_on(&text);
@@ -242,15 +242,16 @@ struct span output_values(const struct machine *m, struct arena *arena)
     jw_key(&w, "messages");
     jw_arr(&w);
     /* System messages of the input are this run's, as the system prompt is the definition's. */
-    for (uint32_t i = talk_trim(m->messages.items, m->messages.count, a->max_messages, a->max_chars); i < m->messages.count; i++)
-        if (!talk_is(m->messages.items[i], "system"))
+    uint32_t from = agent_talk_trim(m->messages.items, m->messages.count, a->max_messages, a->max_chars);
+    for (uint32_t i = from; i < m->messages.count; i++)
+        if (!agent_talk_is(m->messages.items[i], "system"))
             jw_raw(&w, m->messages.items[i]);
     jw_arr_end(&w);
     jw_end(&w);
     return arena_copy(arena, buf_view(&text));
 }
 
-struct span output_for_caller(struct jv output, struct arena *arena)
+struct span agent_output_for_caller(struct jv output, struct arena *arena)
 {
     CLEANUP(buf_done) struct buf text = { 0 };
     CLEANUP(buf_done) struct buf quoted = { 0 };

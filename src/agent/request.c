@@ -74,7 +74,7 @@ static void put_settings(const struct agent *a, struct jw *w)
     }
 }
 
-struct span request_make(const struct machine *m, struct arena *arena)
+struct span agent_request_make(const struct machine *m, struct arena *arena)
 {
     CLEANUP(buf_done) struct buf text = { 0 };
     CLEANUP(buf_done) struct buf messages = { 0 };

@@ -9,11 +9,11 @@
  * What is 0, false or empty is left out. Equal states have equal texts. Only what the definition does not say is there. */
 #include "agent/state.h"
 
-const char *const life_words[LIFE_COUNT] = {
+const char *const agent_life_words[LIFE_COUNT] = {
     [LIFE_NEW] = "new", [LIFE_RUNNING] = "running", [LIFE_FINISHED] = "finished", [LIFE_FAILED] = "failed"
 };
-const char *const phase_words[PHASE_COUNT] = { [PHASE_LIST] = "list", [PHASE_MODEL] = "model", [PHASE_TOOLS] = "tools" };
-const char *const call_words[CALL_STATE_COUNT] = {
+const char *const agent_phase_words[PHASE_COUNT] = { [PHASE_LIST] = "list", [PHASE_MODEL] = "model", [PHASE_TOOLS] = "tools" };
+const char *const agent_call_words[CALL_STATE_COUNT] = {
     [CALL_DONE] = "done", [CALL_APPROVAL] = "approval", [CALL_TOOL] = "tool",
     [CALL_ASK] = "ask",   [CALL_INNER] = "inner",       [CALL_CHILD] = "child",
 };
@@ -99,7 +99,7 @@ static void put_call(struct jw *w, const struct call *call)
     put_text(w, "id", call->id);
     put_text(w, "name", call->shown);
     put_json(w, "arguments", call->arguments);
-    put_word(w, "state", call_words[call->state]);
+    put_word(w, "state", agent_call_words[call->state]);
     put_json(w, "result", call->result);
     put_flag(w, "failed", call->failed);
     if (call->inner) {
@@ -125,8 +125,8 @@ static void put_machine(struct jw *w, const struct machine *m)
     jw_obj(w);
     jw_key(w, "rev");
     jw_u64(w, agent_ops.rev);
-    put_word(w, "life", life_words[m->life]);
-    put_word(w, "phase", phase_words[m->phase]);
+    put_word(w, "life", agent_life_words[m->life]);
+    put_word(w, "phase", agent_phase_words[m->phase]);
     put_number(w, "steps", m->steps);
     put_number(w, "tool_steps", m->tool_steps);
     put_number(w, "repairs", m->repairs);
@@ -194,7 +194,7 @@ static bool get_talk(struct jv object, const char *name, bool required, struct t
     for (struct jv_iter it = jv_iter(v); jv_step(&it);) {
         if (!jv_is(it.value, JSON_OBJECT))
             return false;
-        talk_add(talk, jv_raw(it.value), arena);
+        agent_talk_add(talk, jv_raw(it.value), arena);
     }
     return true;
 }
@@ -240,7 +240,7 @@ static bool load_call(struct machine *m, struct jv v)
     struct jv inner = jv_get(v, "inner");
     uint32_t state;
 
-    if (!get_word(v, "state", call_words, CALL_STATE_COUNT, &state))
+    if (!get_word(v, "state", agent_call_words, CALL_STATE_COUNT, &state))
         return false;
     *call = (struct call){
         .id = get_text(v, "id", m->arena),
@@ -250,7 +250,7 @@ static bool load_call(struct machine *m, struct jv v)
         .result = get_json(v, "result", m->arena),
         .failed = jv_bool(jv_get(v, "failed"), false),
     };
-    call->tool = tools_find(m, call->shown);
+    call->tool = agent_tools_find(m, call->shown);
     m->pending += call->state != CALL_DONE;
     if (!jv_is(inner, JSON_NONE)) {
         if (call->state != CALL_INNER || !call->tool || call->tool->kind != KIND_AGENT)
@@ -290,8 +290,8 @@ static bool load_machine(struct machine *m, struct jv root)
     uint32_t rev, life, phase;
     struct jv values = jv_get(root, "values");
 
-    if (!get_u32(root, "rev", &rev) || rev != agent_ops.rev || !get_word(root, "life", life_words, LIFE_COUNT, &life) ||
-        !get_word(root, "phase", phase_words, PHASE_COUNT, &phase) || !get_u32(root, "steps", &m->steps) ||
+    if (!get_u32(root, "rev", &rev) || rev != agent_ops.rev || !get_word(root, "life", agent_life_words, LIFE_COUNT, &life) ||
+        !get_word(root, "phase", agent_phase_words, PHASE_COUNT, &phase) || !get_u32(root, "steps", &m->steps) ||
         !get_u32(root, "tool_steps", &m->tool_steps) || !get_u32(root, "repairs", &m->repairs) ||
         !get_u32(root, "client_waits", &m->client_waits) || !get_usage(jv_get(root, "usage"), &m->usage) ||
         !get_talk(root, "messages", true, &m->messages, m->arena) || !get_talk(root, "queue", false, &m->queue, m->arena))
@@ -308,7 +308,7 @@ static bool load_machine(struct machine *m, struct jv root)
     if (m->life == LIFE_FINISHED && !m->output.n)
         return false;
     if (m->phase != PHASE_LIST)
-        tools_resolve(m);
+        agent_tools_resolve(m);
     return load_calls(m, jv_get(root, "calls"));
 }
 

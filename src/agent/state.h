@@ -82,10 +82,10 @@ struct fault {
     bool retryable;
 };
 
-extern const char *const life_words[LIFE_COUNT];
-extern const char *const phase_words[PHASE_COUNT];
-extern const char *const call_words[CALL_STATE_COUNT];
-extern const char *const usage_words[USE_COUNT];
+extern const char *const agent_life_words[LIFE_COUNT];
+extern const char *const agent_phase_words[PHASE_COUNT];
+extern const char *const agent_call_words[CALL_STATE_COUNT];
+extern const char *const agent_usage_words[USE_COUNT];
 
 /* ---- agent.c ---- */
 /* `human_us`: what the plan around it gives people, for approvals that the definition gives no time. */
@@ -96,35 +96,35 @@ enum err agent_save(const struct machine *m, struct buf *out);
 enum err agent_load(const struct plan *plan, struct span saved, struct arena *arena, struct machine **ret);
 
 /* ---- talk.c: messages ---- */
-void talk_add(struct talk *talk, struct span message, struct arena *arena); /* copies */
+void agent_talk_add(struct talk *talk, struct span message, struct arena *arena); /* copies */
 /* Messages of an input: a text, {"message"}, {"prompt"}, {"messages": […]}, or any other value as JSON text. false when it is
  * no usable input; then *why says so. */
-bool talk_add_input(struct talk *talk, struct jv input, struct arena *arena, const char **why);
+bool agent_talk_add_input(struct talk *talk, struct jv input, struct arena *arena, const char **why);
 /* How many messages to forget, from the front: whole turns, each from a user message to the next one, until what is left has at
  * most `max_messages` messages and `max_chars` (0: any) characters of JSON text. The newest turn always stays. */
-uint32_t talk_trim(const struct span *messages, uint32_t count, uint32_t max_messages, uint64_t max_chars);
-bool talk_is(struct span message, const char *role);
+uint32_t agent_talk_trim(const struct span *messages, uint32_t count, uint32_t max_messages, uint64_t max_chars);
+bool agent_talk_is(struct span message, const char *role);
 
 /* ---- tools.c ---- */
 /* Makes m->tools and m->tools_json of the definition and m->listed. */
-void tools_resolve(struct machine *m);
-const struct agent_tool *tools_find(const struct machine *m, struct span shown);
+void agent_tools_resolve(struct machine *m);
+const struct agent_tool *agent_tools_find(const struct machine *m, struct span shown);
 /* JSON array for tools.list. */
-struct span tools_wanted(const struct agent *agent, struct arena *arena);
+struct span agent_tools_wanted(const struct agent *agent, struct arena *arena);
 /* Parses what the model wrote as arguments into call->arguments, if it is JSON, and checks it. `cut`: the answer ended at the
  * token limit. Returns NULL, or what to tell the model, which lives in `turn`. */
-const char *definition_tools_check(struct call *call, struct span written, bool cut, struct arena *arena, struct arena *turn);
+const char *agent_tools_check(struct call *call, struct span written, bool cut, struct arena *arena, struct arena *turn);
 
 /* ---- request.c ---- */
-struct span request_make(const struct machine *m, struct arena *arena);
+struct span agent_request_make(const struct machine *m, struct arena *arena);
 
 /* ---- output.c ---- */
-void usage_add(struct usage *usage, struct jv reported);
-void usage_sum(struct usage *usage, const struct usage *other);
+void agent_usage_add(struct usage *usage, struct jv reported);
+void agent_usage_sum(struct usage *usage, const struct usage *other);
 /* The JSON document in the last answer, or what is wrong with it, for the model to read. */
-bool output_parse(const struct machine *m, struct arena *arena, struct span *ret_json, struct span *ret_wrong);
+bool agent_output_parse(const struct machine *m, struct arena *arena, struct span *ret_json, struct span *ret_wrong);
 /* What the machine gives back, in the form that the definition asks for. `structured`: JSON or empty. */
-struct span output_make(const struct machine *m, struct span structured, struct arena *arena);
-struct span output_values(const struct machine *m, struct arena *arena);
+struct span agent_output_make(const struct machine *m, struct span structured, struct arena *arena);
+struct span agent_output_values(const struct machine *m, struct arena *arena);
 /* Text of an agent's or a run's output, for the model that called it: JSON string. */
-struct span output_for_caller(struct jv output, struct arena *arena);
+struct span agent_output_for_caller(struct jv output, struct arena *arena);

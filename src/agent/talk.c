@@ -2,7 +2,7 @@
 /* talk.c - the conversation: where messages come from, and which are forgotten. */
 #include "agent/state.h"
 
-void talk_add(struct talk *talk, struct span message, struct arena *arena)
+void agent_talk_add(struct talk *talk, struct span message, struct arena *arena)
 {
     if (talk->count == talk->cap) {
         uint32_t cap = talk->cap ? talk->cap * 2 : 8;
@@ -21,7 +21,7 @@ static void add_user(struct talk *talk, struct span content, struct arena *arena
     BUF_LIT(&text, "{\"role\":\"user\",\"content\":");
     buf_span(&text, content);
     BUF_LIT(&text, "}");
-    talk_add(talk, buf_view(&text), arena);
+    agent_talk_add(talk, buf_view(&text), arena);
 }
 
 static bool is_role(struct jv v)
@@ -58,12 +58,12 @@ static bool add_messages(struct talk *talk, struct jv messages, struct arena *ar
         if (*why)
             return false;
         json_minify(it.value, &text);
-        talk_add(talk, buf_view(&text), arena);
+        agent_talk_add(talk, buf_view(&text), arena);
     }
     return true;
 }
 
-bool talk_add_input(struct talk *talk, struct jv input, struct arena *arena, const char **why)
+bool agent_talk_add_input(struct talk *talk, struct jv input, struct arena *arena, const char **why)
 {
     static const char *const words[] = { "message", "prompt", "text" };
     CLEANUP(buf_done) struct buf text = { 0 };
@@ -88,7 +88,7 @@ bool talk_add_input(struct talk *talk, struct jv input, struct arena *arena, con
     return true;
 }
 
-bool talk_is(struct span message, const char *role)
+bool agent_talk_is(struct span message, const char *role)
 {
     CLEANUP(arena_done) struct arena scratch = { 0 };
     return jv_str_eq(jv_get(json_read(message, &scratch), "role"), role);
@@ -102,7 +102,7 @@ static uint64_t characters(struct span text)
     return n;
 }
 
-uint32_t talk_trim(const struct span *messages, uint32_t count, uint32_t max_messages, uint64_t max_chars)
+uint32_t agent_talk_trim(const struct span *messages, uint32_t count, uint32_t max_messages, uint64_t max_chars)
 {
     uint32_t from = count; /* the oldest turn that still fits begins here */
     uint64_t chars = 0;
@@ -112,7 +112,7 @@ uint32_t talk_trim(const struct span *messages, uint32_t count, uint32_t max_mes
         chars += characters(messages[i]);
         if (!newest && (count - i > max_messages || (max_chars && chars > max_chars)))
             return from;
-        if (talk_is(messages[i], "user"))
+        if (agent_talk_is(messages[i], "user"))
             from = i;
     }
     return 0;

@@ -20,7 +20,7 @@ static bool stands_for(const struct agent_tool *tool, struct span name)
 static void tools_append(struct machine *m, const struct agent_tool *tool)
 {
     /* The model could not tell them apart; the first one stays. */
-    if (m->tool_count < AGENT_CONTRACTS_MAX && !tools_find(m, tool->shown))
+    if (m->tool_count < AGENT_CONTRACTS_MAX && !agent_tools_find(m, tool->shown))
         m->tools[m->tool_count++] = *tool;
 }
 
@@ -66,7 +66,7 @@ static void tools_write(struct machine *m)
     m->tools_json = m->tool_count ? arena_copy(m->arena, buf_view(&text)) : SPAN_NONE;
 }
 
-void tools_resolve(struct machine *m)
+void agent_tools_resolve(struct machine *m)
 {
     const struct agent *a = m->agent;
     struct jv listed = jv_get(json_read(m->listed, m->arena), "tools");
@@ -88,7 +88,7 @@ void tools_resolve(struct machine *m)
     tools_write(m);
 }
 
-const struct agent_tool *tools_find(const struct machine *m, struct span shown)
+const struct agent_tool *agent_tools_find(const struct machine *m, struct span shown)
 {
     for (uint32_t i = 0; i < m->tool_count; i++)
         if (span_eq(m->tools[i].shown, shown))
@@ -96,7 +96,7 @@ const struct agent_tool *tools_find(const struct machine *m, struct span shown)
     return NULL;
 }
 
-struct span tools_wanted(const struct agent *agent, struct arena *arena)
+struct span agent_tools_wanted(const struct agent *agent, struct arena *arena)
 {
     CLEANUP(buf_done) struct buf text = { 0 };
     struct jw w = jw_on(&text);
@@ -157,7 +157,7 @@ static const char *check_value(const struct call *call, struct jv value, struct 
     return wrong;
 }
 
-const char *definition_tools_check(struct call *call, struct span written, bool cut, struct arena *arena, struct arena *turn)
+const char *agent_tools_check(struct call *call, struct span written, bool cut, struct arena *arena, struct arena *turn)
 {
     CLEANUP(buf_done) struct buf text = { 0 };
     struct json *doc = ARENA_NEW(turn, struct json);

@@ -655,7 +655,7 @@ struct calling {
 
 static unsigned class_of(const struct fault *fault)
 {
-    if (span_is(fault->code, "invalid_json") || span_is(fault->code, "output_invalid"))
+    if (span_is(fault->code, "invalid_json") || span_is(fault->code, "invalid_output"))
         return RETRY_INVALID_JSON;
     if (span_is(fault->code, "truncated"))
         return RETRY_TRUNCATED;
