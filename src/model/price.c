@@ -4,7 +4,7 @@
  * A price with at most 6 decimals in USD per million tokens is a whole number of 10^-12 USD per token, so a cost is a sum of
  * products of integers, and the only thing that can go wrong is its size. */
 #include "model/price.h"
-#include "model/fields.h"
+#include "base/fields.h"
 #include <inttypes.h>
 #include <stdlib.h>
 

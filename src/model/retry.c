@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* retry.c - which failed model calls are tried again, and after how long (teams.md 13.4). */
 #include "model/retry.h"
-#include "model/fields.h"
+#include "base/fields.h"
 
 enum { ATTEMPTS_MAX = 1000000 };
 #define DELAY_MAX_MS ((int64_t)30 * 86400 * 1000)
