@@ -24,6 +24,7 @@ enum err config_load(const char *path, struct config *ret, struct error *error)
         return error_set(error, ERR_VALIDATION, "config", "%s must hold a JSON object", path);
     const struct { const char *name; struct jv *to; } members[] = {
         { "providers",   &ret->providers },
+        { "prices",      &ret->prices },
         { "tools",       &ret->tools },
         { "mcp_servers", &ret->mcp_servers },
         { "outbound",    &ret->outbound },

@@ -4,6 +4,7 @@
 #include "api/api.h"
 #include "cli/commands.h"
 #include "cli/config.h"
+#include "model/price.h"
 #include "tool/tool.h"
 #include "workflow/graph.h"
 #include <arpa/inet.h>
@@ -32,7 +33,7 @@ static const struct opt opts[] = {
         "data folder, default " WEB_DEFAULT_DATA "; made when it is missing", 0, 0),
     OPT("store", "STORE", OPT_TEXT, store, "URL",
         "where the ledger is: sqlite:DIR or postgres://USER@HOST:PORT/DB, default sqlite:DIR of --data", 0, 0),
-    OPT("config", "CONFIG", OPT_TEXT, config, "FILE", "configuration file (JSON): model providers, tools, MCP servers", 0, 0),
+    OPT("config", "CONFIG", OPT_TEXT, config, "FILE", "configuration file (JSON): model providers, prices, tools, MCP servers", 0, 0),
     OPT("dev", "DEV", OPT_FLAG, dev, NULL,
         "for a laptop and for tests: token \"dev\", no rate limits, loopback only", 0, 0),
     OPT("heartbeat-ms", "HEARTBEAT_MS", OPT_INT, heartbeat_ms, "N",
@@ -101,6 +102,7 @@ struct server {
     struct store        *store;
     struct http_client  *client;
     struct models       *models;
+    struct prices       *prices;
     struct tools        *tools;
     struct engine       *engine;
     struct api          *api;
@@ -197,6 +199,8 @@ static enum err start_engine(struct server *s, struct error *error)
     if (!e)
         e = models_new(s->loop, s->client, s->config.providers, &s->models, error);
     if (!e)
+        e = prices_new(s->config.prices, &s->prices, error);
+    if (!e)
         e = tools_new(s->loop, s->client, s->config.tools, s->config.mcp_servers, &s->tools, error);
     struct engine_config engine = { .loop = s->loop, .store = s->store, .models = s->models, .machines = machines,
                                     .tools = { s->tools, tool_start, tool_list, tool_cancel, tool_repeat_safe },
@@ -250,6 +254,7 @@ static void take_apart(struct server *s)
     api_free(s->api);
     engine_free(s->engine);
     models_free(s->models);
+    prices_free(s->prices);
     tools_free(s->tools);
     http_client_free(s->client);
     engine_inbox_free(s->inbox);
@@ -356,6 +361,7 @@ int doctor_providers(const char *config_path, struct doctor *doctor)
     struct check        check = { .doctor = doctor };
     struct http_client *client = NULL;
     struct models      *models = NULL;
+    struct prices      *prices = NULL;
     enum err            e = config_load(config_path, &config, &error);
     signal(SIGPIPE, SIG_IGN); /* an MCP server may die while it is written to */
     if (!e)
@@ -366,6 +372,8 @@ int doctor_providers(const char *config_path, struct doctor *doctor)
         e = config_outbound(&config, client, &error);
     if (!e)
         e = models_new(check.loop, client, config.providers, &models, &error);
+    if (!e)
+        e = prices_new(config.prices, &prices, &error);
     if (!e)
         e = tools_new(check.loop, client, config.tools, config.mcp_servers, &check.tools, &error);
     if (e) {

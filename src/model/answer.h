@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* answer.h - the answer of a model while it comes in, and its provider-neutral form (inner header of src/model).
  *
- * Bounds: TOOL_CALLS_MAX calls; whoever adds text counts it (exchange.h). */
+ * Bounds: TOOL_CALLS_MAX calls; whoever adds text counts it (model_http.h). */
 #pragma once
 #include "base/json.h"
 

@@ -5,7 +5,7 @@
  * message of the user, as the protocol wants it. Thinking blocks, signed or redacted, are the answer's provider_state
  * ({"kind": "anthropic", "blocks": [...]}) and go back in front of the message that they belong to. `max_tokens` is required
  * by the protocol: MAX_TOKENS_DEFAULT when the request has none. */
-#include "model/exchange.h"
+#include "model/model_http.h"
 
 enum {
     MAX_TOKENS_DEFAULT = 8192,
@@ -24,7 +24,7 @@ struct counts {
 };
 
 struct messages_call {
-    struct exchange x; /* first */
+    struct model_http x; /* first */
     struct block   *blocks;
     struct buf      thinking, signature, redacted; /* of the block that is open */
     struct counts   counts;
@@ -306,7 +306,7 @@ static int64_t max_tokens(const struct model_request *want, bool budget)
     return MAX_TOKENS_DEFAULT + (budget && want->reasoning_effort.n ? thinking_budget(want->reasoning_effort) : 0);
 }
 
-static enum err messages_put_body(struct exchange *x, const struct model_request *want, struct jw *w, struct error *error)
+static enum err messages_put_body(struct model_http *x, const struct model_request *want, struct jw *w, struct error *error)
 {
     const struct provider_http *http = &x->call.provider->http;
     struct writer               out = { w, &x->call.arena, error };
@@ -361,7 +361,7 @@ static void take_usage(struct messages_call *call, struct jv usage)
     take_count(jv_get(usage, "output_tokens_details"), "thinking_tokens", &call->counts.thinking);
 }
 
-static void take_stop(struct exchange *x, struct jv reason)
+static void take_stop(struct model_http *x, struct jv reason)
 {
     static const struct {
         const char *theirs, *ours;
@@ -391,69 +391,69 @@ static enum block_kind block_kind(struct jv block)
     return BLOCK_OTHER;
 }
 
-static struct span text_of(struct exchange *x, struct jv object, const char *name)
+static struct span text_of(struct model_http *x, struct jv object, const char *name)
 {
     return jv_string(jv_get(object, name), &x->scratch);
 }
 
 /* Kept for provider_state, handed to nobody. */
-static bool keep(struct exchange *x, struct buf *buf, struct span text)
+static bool keep(struct model_http *x, struct buf *buf, struct span text)
 {
-    if (!exchange_count(x, text.n))
+    if (!model_http_count(x, text.n))
         return false;
     buf_span(buf, text);
     return true;
 }
 
-static bool open_tool(struct exchange *x, struct block *block, struct jv body)
+static bool open_tool(struct model_http *x, struct block *block, struct jv body)
 {
     struct tool_call *tool = answer_tool(&x->answer, (int64_t)x->answer.tool_count);
     struct jv         input = jv_get(body, "input");
     struct buf        text = { 0 };
     if (!tool)
-        return exchange_bad(x, "there are too many tool calls");
+        return model_http_bad(x, "there are too many tool calls");
     block->tool = x->answer.tool_count - 1;
     answer_set_once(&tool->id, text_of(x, body, "id"), 512);
     answer_set_once(&tool->name, text_of(x, body, "name"), 512);
     if (jv_count(input)) /* a stream begins with {} and sends the rest in pieces */
         json_minify(input, &text);
-    bool more = exchange_text(x, CHUNK_TOOL_ARGUMENTS, buf_view(&text), &tool->arguments);
+    bool more = model_http_text(x, CHUNK_TOOL_ARGUMENTS, buf_view(&text), &tool->arguments);
     buf_done(&text);
     return more;
 }
 
-static bool open_block(struct exchange *x, struct block *block, struct jv body)
+static bool open_block(struct model_http *x, struct block *block, struct jv body)
 {
     struct messages_call *call = (struct messages_call *)x;
     block->kind = block_kind(body);
     switch (block->kind) {
-    case BLOCK_TEXT:     return exchange_text(x, CHUNK_TEXT, text_of(x, body, "text"), &x->answer.text);
+    case BLOCK_TEXT:     return model_http_text(x, CHUNK_TEXT, text_of(x, body, "text"), &x->answer.text);
     case BLOCK_TOOL:     return open_tool(x, block, body);
     case BLOCK_REDACTED: return keep(x, &call->redacted, text_of(x, body, "data"));
     case BLOCK_THINKING:
         call->thinking.len = call->signature.len = 0;
         return keep(x, &call->signature, text_of(x, body, "signature")) &&
                keep(x, &call->thinking, text_of(x, body, "thinking")) &&
-               exchange_text(x, CHUNK_REASONING, text_of(x, body, "thinking"), &x->answer.reasoning);
+               model_http_text(x, CHUNK_REASONING, text_of(x, body, "thinking"), &x->answer.reasoning);
     case BLOCK_OTHER:
     case BLOCK_NONE:     break; /* tools that run at the provider were not asked for */
     }
     return true;
 }
 
-static bool take_delta(struct exchange *x, struct block *block, struct jv delta)
+static bool take_delta(struct model_http *x, struct block *block, struct jv delta)
 {
     struct messages_call *call = (struct messages_call *)x;
     struct jv             type = jv_get(delta, "type");
     if (jv_str_eq(type, "text_delta"))
-        return exchange_text(x, CHUNK_TEXT, text_of(x, delta, "text"), &x->answer.text);
+        return model_http_text(x, CHUNK_TEXT, text_of(x, delta, "text"), &x->answer.text);
     if (jv_str_eq(type, "thinking_delta"))
         return keep(x, &call->thinking, text_of(x, delta, "thinking")) &&
-               exchange_text(x, CHUNK_REASONING, text_of(x, delta, "thinking"), &x->answer.reasoning);
+               model_http_text(x, CHUNK_REASONING, text_of(x, delta, "thinking"), &x->answer.reasoning);
     if (jv_str_eq(type, "signature_delta"))
         return keep(x, &call->signature, text_of(x, delta, "signature"));
     if (jv_str_eq(type, "input_json_delta") && block->kind == BLOCK_TOOL)
-        return exchange_text(x, CHUNK_TOOL_ARGUMENTS, text_of(x, delta, "partial_json"), &x->answer.tools[block->tool].arguments);
+        return model_http_text(x, CHUNK_TOOL_ARGUMENTS, text_of(x, delta, "partial_json"), &x->answer.tools[block->tool].arguments);
     return true;
 }
 
@@ -477,12 +477,12 @@ static void put_thinking(struct messages_call *call, const struct block *block)
     jw_end(&w);
 }
 
-static bool close_block(struct exchange *x, struct block *block)
+static bool close_block(struct model_http *x, struct block *block)
 {
     struct messages_call *call = (struct messages_call *)x;
     bool                  more = true;
     if (block->kind == BLOCK_TOOL && !x->answer.tools[block->tool].arguments.len)
-        more = exchange_text(x, CHUNK_TOOL_ARGUMENTS, SPAN("{}"), &x->answer.tools[block->tool].arguments);
+        more = model_http_text(x, CHUNK_TOOL_ARGUMENTS, SPAN("{}"), &x->answer.tools[block->tool].arguments);
     if ((block->kind == BLOCK_THINKING && call->signature.len) || block->kind == BLOCK_REDACTED)
         put_thinking(call, block); /* unsigned thinking is not taken back */
     call->redacted.len = 0;
@@ -500,12 +500,12 @@ static struct block *block_at(struct messages_call *call, struct jv event)
     return &call->blocks[index];
 }
 
-static bool take_block(struct exchange *x, struct jv event)
+static bool take_block(struct model_http *x, struct jv event)
 {
     struct block *block = block_at((struct messages_call *)x, event);
     struct jv     type = jv_get(event, "type");
     if (!block)
-        return exchange_bad(x, "a content block has an index that is out of range");
+        return model_http_bad(x, "a content block has an index that is out of range");
     if (jv_str_eq(type, "content_block_start"))
         return open_block(x, block, jv_get(event, "content_block"));
     if (jv_str_eq(type, "content_block_delta"))
@@ -513,14 +513,14 @@ static bool take_block(struct exchange *x, struct jv event)
     return close_block(x, block);
 }
 
-static void take_head(struct exchange *x, struct jv message)
+static void take_head(struct model_http *x, struct jv message)
 {
     answer_set_once(&x->answer.response_id, text_of(x, message, "id"), 512);
     answer_set_once(&x->answer.model, text_of(x, message, "model"), 512);
     take_usage((struct messages_call *)x, jv_get(message, "usage"));
 }
 
-static bool messages_take_event(struct exchange *x, struct jv event)
+static bool messages_take_event(struct model_http *x, struct jv event)
 {
     struct jv type = jv_get(event, "type");
     if (jv_str_eq(type, "message_start")) {
@@ -532,18 +532,18 @@ static bool messages_take_event(struct exchange *x, struct jv event)
         take_stop(x, jv_get(jv_get(event, "delta"), "stop_reason"));
         take_usage((struct messages_call *)x, jv_get(event, "usage"));
     } else if (jv_str_eq(type, "message_stop")) {
-        return exchange_done(x);
+        return model_http_done(x);
     }
     return true; /* ping, and what comes to be known later */
 }
 
-static bool messages_take_whole(struct exchange *x, struct jv answer)
+static bool messages_take_whole(struct model_http *x, struct jv answer)
 {
     struct jv content = jv_get(answer, "content");
     take_head(x, answer);
     take_stop(x, jv_get(answer, "stop_reason"));
     if (!jv_is(content, JSON_ARRAY))
-        return exchange_bad(x, "the answer has no content");
+        return model_http_bad(x, "the answer has no content");
     for (struct jv_iter it = jv_iter(content); jv_step(&it);) {
         struct block block = { 0 };
         if (!open_block(x, &block, it.value) || !close_block(x, &block))
@@ -557,7 +557,7 @@ static int64_t told(int64_t count)
     return count < 0 ? 0 : count;
 }
 
-static bool messages_finish(struct exchange *x)
+static bool messages_finish(struct model_http *x)
 {
     const struct counts *counts = &((struct messages_call *)x)->counts;
     int64_t              cached = told(counts->cache_read), written = told(counts->cache_write), input;
@@ -575,7 +575,7 @@ static void messages_release(struct model_call *base)
     buf_done(&call->thinking);
     buf_done(&call->signature);
     buf_done(&call->redacted);
-    exchange_release(base);
+    model_http_release(base);
 }
 
 const struct protocol protocol_anthropic = {
@@ -590,7 +590,7 @@ const struct protocol protocol_anthropic = {
 static enum err messages_start(struct model_call *call, struct jv request, uint64_t skip_chunks, struct error *error)
 {
     assert(skip_chunks == 0); /* not resumable */
-    return exchange_start(call, &protocol_anthropic, request, error);
+    return model_http_start(call, &protocol_anthropic, request, error);
 }
 
 const struct provider_ops provider_anthropic = {
@@ -600,6 +600,6 @@ const struct provider_ops provider_anthropic = {
     .key_header = "x-api-key: ",
     .version_header = "anthropic-version: 2023-06-01",
     .start = messages_start,
-    .close = exchange_close,
+    .close = model_http_close,
     .release = messages_release,
 };

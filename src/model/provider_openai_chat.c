@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* provider_openai_chat.c - any server that speaks OpenAI's chat completions: POST {base_url}/chat/completions.
  *
- * Many servers speak it nearly. What is tolerated beyond exchange.h: no finish_reason before [DONE], usage in a chunk without
+ * Many servers speak it nearly. What is tolerated beyond model_http.h: no finish_reason before [DONE], usage in a chunk without
  * choices or not at all, tool calls without an index, ids and names that are repeated in each piece, reasoning under two
  * names. Finish reasons that we have no name for are "other". */
-#include "model/exchange.h"
+#include "model/model_http.h"
 
 struct chat_call {
-    struct exchange x; /* first */
+    struct model_http x; /* first */
 };
 
 /* ---- what goes out ---- */
@@ -182,7 +182,7 @@ static void put_tool_members(struct jw *w, const struct model_request *want, str
     }
 }
 
-static enum err chat_put_body(struct exchange *x, const struct model_request *want, struct jw *w, struct error *error)
+static enum err chat_put_body(struct model_http *x, const struct model_request *want, struct jw *w, struct error *error)
 {
     const struct provider_http *http = &x->call.provider->http;
     struct arena               *arena = &x->call.arena;
@@ -231,18 +231,18 @@ static struct tool_call *tool_at(struct answer *answer, struct jv delta)
     return answer_tool(answer, index);
 }
 
-static bool take_tool(struct exchange *x, struct jv delta)
+static bool take_tool(struct model_http *x, struct jv delta)
 {
     struct jv         function = jv_get(delta, "function");
     struct tool_call *tool = tool_at(&x->answer, delta);
     if (!tool)
-        return exchange_bad(x, "a tool call has an index that is out of range");
+        return model_http_bad(x, "a tool call has an index that is out of range");
     answer_set_once(&tool->id, jv_string(jv_get(delta, "id"), &x->scratch), 512);
     answer_set_once(&tool->name, jv_string(jv_get(function, "name"), &x->scratch), 512);
-    return exchange_text(x, CHUNK_TOOL_ARGUMENTS, jv_string(jv_get(function, "arguments"), &x->scratch), &tool->arguments);
+    return model_http_text(x, CHUNK_TOOL_ARGUMENTS, jv_string(jv_get(function, "arguments"), &x->scratch), &tool->arguments);
 }
 
-static bool take_tools(struct exchange *x, struct jv list)
+static bool take_tools(struct model_http *x, struct jv list)
 {
     if (!jv_is(list, JSON_ARRAY))
         return true;
@@ -263,7 +263,7 @@ static const struct {
 };
 
 /* A delta, or the message of an answer that is not streamed: the members are the same. */
-static bool take_message(struct exchange *x, struct jv message)
+static bool take_message(struct model_http *x, struct jv message)
 {
     bool reasoned = false; /* servers that send reasoning under both names send the same text twice */
     for (size_t i = 0; i < ARRAY_LEN(text_members); i++) {
@@ -274,11 +274,11 @@ static bool take_message(struct exchange *x, struct jv message)
         if (!jv_is(value, JSON_STRING)) {
             if (kind == CHUNK_REASONING)
                 continue;
-            return exchange_bad(x, "a piece of the answer is not a text");
+            return model_http_bad(x, "a piece of the answer is not a text");
         }
         struct span text = jv_string(value, &x->scratch);
         reasoned = reasoned || (kind == CHUNK_REASONING && text.n);
-        if (!exchange_text(x, kind, text, kind == CHUNK_TEXT ? &x->answer.text : &x->answer.reasoning))
+        if (!model_http_text(x, kind, text, kind == CHUNK_TEXT ? &x->answer.text : &x->answer.reasoning))
             return false;
     }
     return take_tools(x, jv_get(message, "tool_calls"));
@@ -290,7 +290,7 @@ static int64_t count_of(struct jv object, const char *name)
     return jv_i64(jv_get(object, name), &n) ? n : -1;
 }
 
-static void take_usage(struct exchange *x, struct jv usage)
+static void take_usage(struct model_http *x, struct jv usage)
 {
     struct jv prompt = jv_get(usage, "prompt_tokens_details");
     int64_t   cached = count_of(prompt, "cached_tokens");
@@ -317,7 +317,7 @@ static const char *finish_name(struct span reason)
     return "other";
 }
 
-static bool take_choices(struct exchange *x, struct jv choices, const char *member)
+static bool take_choices(struct model_http *x, struct jv choices, const char *member)
 {
     if (!jv_is(choices, JSON_ARRAY))
         return true;
@@ -334,7 +334,7 @@ static bool take_choices(struct exchange *x, struct jv choices, const char *memb
     return true;
 }
 
-static bool take_answer(struct exchange *x, struct jv answer, const char *member)
+static bool take_answer(struct model_http *x, struct jv answer, const char *member)
 {
     answer_set_once(&x->answer.response_id, jv_string(jv_get(answer, "id"), &x->scratch), 512);
     answer_set_once(&x->answer.model, jv_string(jv_get(answer, "model"), &x->scratch), 512);
@@ -342,12 +342,12 @@ static bool take_answer(struct exchange *x, struct jv answer, const char *member
     return take_choices(x, jv_get(answer, "choices"), member);
 }
 
-static bool chat_take_event(struct exchange *x, struct jv event)
+static bool chat_take_event(struct model_http *x, struct jv event)
 {
     return take_answer(x, event, "delta");
 }
 
-static bool chat_take_whole(struct exchange *x, struct jv answer)
+static bool chat_take_whole(struct model_http *x, struct jv answer)
 {
     return take_answer(x, answer, "message");
 }
@@ -363,7 +363,7 @@ const struct protocol protocol_openai_chat = {
 static enum err chat_start(struct model_call *call, struct jv request, uint64_t skip_chunks, struct error *error)
 {
     assert(skip_chunks == 0); /* not resumable */
-    return exchange_start(call, &protocol_openai_chat, request, error);
+    return model_http_start(call, &protocol_openai_chat, request, error);
 }
 
 const struct provider_ops provider_openai_chat = {
@@ -372,6 +372,6 @@ const struct provider_ops provider_openai_chat = {
     .check_path = "/models",
     .key_header = "Authorization: Bearer ",
     .start = chat_start,
-    .close = exchange_close,
-    .release = exchange_release,
+    .close = model_http_close,
+    .release = model_http_release,
 };

@@ -5,12 +5,12 @@
  * encrypted is the answer's provider_state ({"kind": "openai-responses", "items": [...]}) and goes back in front of the
  * message that it belongs to. It is asked for when the request has a reasoning_effort: models that do not reason refuse the
  * question. The protocol has no `stop`. */
-#include "model/exchange.h"
+#include "model/model_http.h"
 
 enum { ITEMS_MAX = 512 };
 
 struct responses_call {
-    struct exchange x; /* first */
+    struct model_http x; /* first */
     size_t         *tools; /* by output_index: the place in the answer plus 1; 0: no tool call */
 };
 
@@ -185,7 +185,7 @@ static void put_reasoning(struct jw *w, struct span effort)
     jw_raw(w, SPAN("[\"reasoning.encrypted_content\"]"));
 }
 
-static enum err responses_put_body(struct exchange *x, const struct model_request *want, struct jw *w, struct error *error)
+static enum err responses_put_body(struct model_http *x, const struct model_request *want, struct jw *w, struct error *error)
 {
     struct arena *arena = &x->call.arena;
     if (jv_count(want->stop))
@@ -212,7 +212,7 @@ static enum err responses_put_body(struct exchange *x, const struct model_reques
 
 /* ---- what comes back: each function returns false when the call is over ---- */
 
-static struct span text_of(struct exchange *x, struct jv object, const char *name)
+static struct span text_of(struct model_http *x, struct jv object, const char *name)
 {
     return jv_string(jv_get(object, name), &x->scratch);
 }
@@ -223,7 +223,7 @@ static int64_t count_of(struct jv object, const char *name)
     return jv_i64(jv_get(object, name), &n) ? n : -1;
 }
 
-static void take_usage(struct exchange *x, struct jv usage)
+static void take_usage(struct model_http *x, struct jv usage)
 {
     struct jv input = jv_get(usage, "input_tokens_details");
     usage_from_totals(&x->answer.usage, (struct usage_totals){
@@ -235,20 +235,20 @@ static void take_usage(struct exchange *x, struct jv usage)
     });
 }
 
-static void take_names(struct exchange *x, struct jv response)
+static void take_names(struct model_http *x, struct jv response)
 {
     answer_set_once(&x->answer.response_id, text_of(x, response, "id"), 512);
     answer_set_once(&x->answer.model, text_of(x, response, "model"), 512);
 }
 
 /* Encrypted reasoning is kept, without what the provider does not take back. */
-static bool keep_reasoning(struct exchange *x, struct jv item)
+static bool keep_reasoning(struct model_http *x, struct jv item)
 {
     struct buf *state = &x->answer.state;
     struct jw   w = jw_on(state);
     if (!jv_is(jv_get(item, "encrypted_content"), JSON_STRING))
         return true;
-    if (!exchange_count(x, jv_raw(item).n))
+    if (!model_http_count(x, jv_raw(item).n))
         return false;
     if (state->len)
         buf_byte(state, ',');
@@ -270,7 +270,7 @@ static bool keep_reasoning(struct exchange *x, struct jv item)
     return true;
 }
 
-static size_t *place_of(struct exchange *x, struct jv event)
+static size_t *place_of(struct model_http *x, struct jv event)
 {
     struct responses_call *call = (struct responses_call *)x;
     int64_t                index;
@@ -281,11 +281,11 @@ static size_t *place_of(struct exchange *x, struct jv event)
     return &call->tools[index];
 }
 
-static struct tool_call *add_tool(struct exchange *x, struct jv item)
+static struct tool_call *add_tool(struct model_http *x, struct jv item)
 {
     struct tool_call *tool = answer_tool(&x->answer, (int64_t)x->answer.tool_count);
     if (!tool) {
-        exchange_bad(x, "there are too many tool calls");
+        model_http_bad(x, "there are too many tool calls");
         return NULL;
     }
     answer_set_once(&tool->id, text_of(x, item, "call_id"), 512);
@@ -293,12 +293,12 @@ static struct tool_call *add_tool(struct exchange *x, struct jv item)
     return tool;
 }
 
-static bool take_item_added(struct exchange *x, struct jv event)
+static bool take_item_added(struct model_http *x, struct jv event)
 {
     struct jv item = jv_get(event, "item");
     size_t   *place = place_of(x, event);
     if (!place)
-        return exchange_bad(x, "an item has an index that is out of range");
+        return model_http_bad(x, "an item has an index that is out of range");
     if (!jv_str_eq(jv_get(item, "type"), "function_call") || *place)
         return true;
     if (!add_tool(x, item))
@@ -307,16 +307,16 @@ static bool take_item_added(struct exchange *x, struct jv event)
     return true;
 }
 
-static bool take_arguments(struct exchange *x, struct jv event)
+static bool take_arguments(struct model_http *x, struct jv event)
 {
     size_t *place = place_of(x, event);
     if (!place || !*place)
-        return exchange_bad(x, "there are arguments for a tool call that has not begun");
-    return exchange_text(x, CHUNK_TOOL_ARGUMENTS, text_of(x, event, "delta"), &x->answer.tools[*place - 1].arguments);
+        return model_http_bad(x, "there are arguments for a tool call that has not begun");
+    return model_http_text(x, CHUNK_TOOL_ARGUMENTS, text_of(x, event, "delta"), &x->answer.tools[*place - 1].arguments);
 }
 
 /* Arguments that did not come in pieces stand in the finished item. */
-static bool take_item_done(struct exchange *x, struct jv event)
+static bool take_item_done(struct model_http *x, struct jv event)
 {
     struct jv item = jv_get(event, "item");
     if (jv_str_eq(jv_get(item, "type"), "reasoning"))
@@ -327,22 +327,22 @@ static bool take_item_done(struct exchange *x, struct jv event)
         return false;
     struct tool_call *tool = &x->answer.tools[*place_of(x, event) - 1];
     return tool->arguments.len ||
-           exchange_text(x, CHUNK_TOOL_ARGUMENTS, text_of(x, item, "arguments"), &tool->arguments);
+           model_http_text(x, CHUNK_TOOL_ARGUMENTS, text_of(x, item, "arguments"), &tool->arguments);
 }
 
 /* The texts of a list of parts, with `between` them. */
-static bool take_parts(struct exchange *x, struct jv parts, enum model_chunk_kind kind, struct span between, struct buf *keep)
+static bool take_parts(struct model_http *x, struct jv parts, enum model_chunk_kind kind, struct span between, struct buf *keep)
 {
     if (!jv_is(parts, JSON_ARRAY))
         return true;
     for (struct jv_iter it = jv_iter(parts); jv_step(&it);)
-        if ((keep->len && !exchange_text(x, kind, between, keep)) || !exchange_text(x, kind, text_of(x, it.value, "text"), keep) ||
-            !exchange_text(x, kind, text_of(x, it.value, "refusal"), keep))
+        if ((keep->len && !model_http_text(x, kind, between, keep)) || !model_http_text(x, kind, text_of(x, it.value, "text"), keep) ||
+            !model_http_text(x, kind, text_of(x, it.value, "refusal"), keep))
             return false;
     return true;
 }
 
-static bool take_item(struct exchange *x, struct jv item)
+static bool take_item(struct model_http *x, struct jv item)
 {
     struct jv type = jv_get(item, "type");
     if (jv_str_eq(type, "message"))
@@ -353,7 +353,7 @@ static bool take_item(struct exchange *x, struct jv item)
     if (!jv_str_eq(type, "function_call"))
         return true;
     struct tool_call *tool = add_tool(x, item);
-    return tool && exchange_text(x, CHUNK_TOOL_ARGUMENTS, text_of(x, item, "arguments"), &tool->arguments);
+    return tool && model_http_text(x, CHUNK_TOOL_ARGUMENTS, text_of(x, item, "arguments"), &tool->arguments);
 }
 
 static const char *finish_of(struct jv response)
@@ -366,11 +366,11 @@ static const char *finish_of(struct jv response)
     return jv_str_eq(reason, "content_filter") ? "content_filter" : "other";
 }
 
-static bool responses_take_whole(struct exchange *x, struct jv response)
+static bool responses_take_whole(struct model_http *x, struct jv response)
 {
     struct jv output = jv_get(response, "output");
     if (!jv_is(output, JSON_ARRAY))
-        return exchange_bad(x, "the answer has no output");
+        return model_http_bad(x, "the answer has no output");
     take_names(x, response);
     take_usage(x, jv_get(response, "usage"));
     for (struct jv_iter it = jv_iter(output); jv_step(&it);)
@@ -381,7 +381,7 @@ static bool responses_take_whole(struct exchange *x, struct jv response)
 }
 
 /* Of the response at the end of a stream only what the stream did not tell. */
-static bool take_end(struct exchange *x, struct jv event)
+static bool take_end(struct model_http *x, struct jv event)
 {
     struct jv response = jv_get(event, "response");
     bool      told = x->answer_bytes || x->answer.tool_count;
@@ -390,38 +390,38 @@ static bool take_end(struct exchange *x, struct jv event)
     take_names(x, response);
     take_usage(x, jv_get(response, "usage"));
     x->answer.finish = finish_of(response);
-    return exchange_done(x);
+    return model_http_done(x);
 }
 
-static bool take_failed(struct exchange *x, struct jv event)
+static bool take_failed(struct model_http *x, struct jv event)
 {
-    return exchange_fault(x, jv_get(event, "response"));
+    return model_http_fault(x, jv_get(event, "response"));
 }
 
-static bool take_created(struct exchange *x, struct jv event)
+static bool take_created(struct model_http *x, struct jv event)
 {
     take_names(x, jv_get(event, "response"));
     return true;
 }
 
-static bool take_text(struct exchange *x, struct jv event)
+static bool take_text(struct model_http *x, struct jv event)
 {
-    return exchange_text(x, CHUNK_TEXT, text_of(x, event, "delta"), &x->answer.text);
+    return model_http_text(x, CHUNK_TEXT, text_of(x, event, "delta"), &x->answer.text);
 }
 
-static bool take_thought(struct exchange *x, struct jv event)
+static bool take_thought(struct model_http *x, struct jv event)
 {
-    return exchange_text(x, CHUNK_REASONING, text_of(x, event, "delta"), &x->answer.reasoning);
+    return model_http_text(x, CHUNK_REASONING, text_of(x, event, "delta"), &x->answer.reasoning);
 }
 
-static bool take_summary_part(struct exchange *x, struct jv event)
+static bool take_summary_part(struct model_http *x, struct jv event)
 {
-    return !x->answer.reasoning.len || exchange_text(x, CHUNK_REASONING, SPAN("\n\n"), &x->answer.reasoning);
+    return !x->answer.reasoning.len || model_http_text(x, CHUNK_REASONING, SPAN("\n\n"), &x->answer.reasoning);
 }
 
 static const struct {
     const char *type;
-    bool (*take)(struct exchange *x, struct jv event);
+    bool (*take)(struct model_http *x, struct jv event);
 } events[] = {
     { "response.output_text.delta",             take_text },
     { "response.refusal.delta",                 take_text },
@@ -437,7 +437,7 @@ static const struct {
     { "response.failed",                        take_failed },
 };
 
-static bool responses_take_event(struct exchange *x, struct jv event)
+static bool responses_take_event(struct model_http *x, struct jv event)
 {
     for (size_t i = 0; i < ARRAY_LEN(events); i++)
         if (jv_str_eq(jv_get(event, "type"), events[i].type))
@@ -445,7 +445,7 @@ static bool responses_take_event(struct exchange *x, struct jv event)
     return true; /* the same things said again, and what comes to be known later */
 }
 
-static bool responses_finish(struct exchange *x)
+static bool responses_finish(struct model_http *x)
 {
     if (x->answer.state.len)
         BUF_LIT(&x->answer.state, "]}");
@@ -464,7 +464,7 @@ const struct protocol protocol_openai_responses = {
 static enum err responses_start(struct model_call *call, struct jv request, uint64_t skip_chunks, struct error *error)
 {
     assert(skip_chunks == 0); /* not resumable */
-    return exchange_start(call, &protocol_openai_responses, request, error);
+    return model_http_start(call, &protocol_openai_responses, request, error);
 }
 
 const struct provider_ops provider_openai_responses = {
@@ -473,6 +473,6 @@ const struct provider_ops provider_openai_responses = {
     .check_path = "/models",
     .key_header = "Authorization: Bearer ",
     .start = responses_start,
-    .close = exchange_close,
-    .release = exchange_release,
+    .close = model_http_close,
+    .release = model_http_release,
 };

@@ -277,11 +277,14 @@ static void doctor_tells_what_it_found(void **state)
     struct span config = arena_printf(
         &b.arena,
         "{\"good\":{\"kind\":\"openai-chat\",\"base_url\":\"http://127.0.0.1:%d/v1\",\"api_key_env\":\"PERDURE_TEST_GOOD_KEY\"},"
+        "\"good.responses\":{\"kind\":\"openai-responses\",\"base_url\":\"http://127.0.0.1:%d/v1\",\"api_key_env\":\"PERDURE_TEST_GOOD_KEY\"},"
+        "\"good.anthropic\":{\"kind\":\"anthropic\",\"base_url\":\"http://127.0.0.1:%d/v1\",\"api_key_env\":\"PERDURE_TEST_GOOD_KEY\"},"
+        "\"bad.anthropic\":{\"kind\":\"anthropic\",\"base_url\":\"http://127.0.0.1:%d/v1\",\"api_key_env\":\"PERDURE_TEST_KEY\"},"
         "\"bad\":{\"kind\":\"openai-chat\",\"base_url\":\"http://127.0.0.1:%d/v1\",\"api_key_env\":\"PERDURE_TEST_KEY\"},"
         "\"none\":{\"kind\":\"openai-chat\",\"base_url\":\"http://127.0.0.1:%d/v1\"},"
         "\"unset\":{\"kind\":\"openai-chat\",\"base_url\":\"http://127.0.0.1:%d/v1\",\"api_key_env\":\"PERDURE_TEST_NO_KEY\"},"
         "\"lost\":{\"kind\":\"openai-chat\",\"base_url\":\"http://127.0.0.1:%d/v7\"},"
-        "\"dead\":{\"kind\":\"openai-chat\",\"base_url\":\"http://127.0.0.1:1/v1\"}}", port, port, port, port, port);
+        "\"dead\":{\"kind\":\"openai-chat\",\"base_url\":\"http://127.0.0.1:1/v1\"}}", port, port, port, port, port, port, port, port);
     assert_int_equal(loop_new(env_real(), NULL, &b.loop, NULL), ERR_OK);
     assert_int_equal(http_client_new(b.loop, &b.client, NULL), ERR_OK);
     assert_int_equal(models_new(b.loop, b.client, json_read(config, &b.arena), &b.models, NULL), ERR_OK);
@@ -293,7 +296,9 @@ static void doctor_tells_what_it_found(void **state)
     buf_byte(&findings.lines, 0);
 
     static const char *const want[] = {
-        "scripted OK built in\n", "core.emit OK built in\n", "/v1: answers, knows ", "bad UNAUTHENTICATED http",
+        "scripted OK built in\n", "core.emit OK built in\n", "good OK http", "/v1: answers, knows ",
+        "good.responses OK http", "/v1: answers, knows ", "good.anthropic OK http", "/v1: answers, knows ",
+        "bad.anthropic UNAUTHENTICATED http", "/v1: refuses the key (status 401)\n", "bad UNAUTHENTICATED http",
         "/v1: refuses the key (status 401)\n", "none UNAUTHENTICATED http", "/v1: wants a key (status 401)\n",
         "/v1: the environment variable PERDURE_TEST_NO_KEY is not set\n", "lost NOT_FOUND http",
         "/v7: answers, but has no /models; is this the right address?\n", "dead IO http://127.0.0.1:1/v1: ",

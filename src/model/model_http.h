@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* exchange.h - one model call over HTTP, whatever protocol is spoken (inner header of src/model).
+/* model_http.h - one model call over HTTP, whatever protocol is spoken (inner header of src/model).
  *
  * A protocol says how a request is written and what an event or a whole answer means; sending, cutting the stream into
- * events, limits, errors and the end are the same for all. A provider's call begins with a struct exchange, and its ops are
- * made of exchange_start, exchange_close and exchange_release.
+ * events, limits, errors and the end are the same for all. A provider's call begins with a struct model_http, and its ops are
+ * made of model_http_start, model_http_close and model_http_release.
  *
  * What is tolerated, because real servers do it: an answer that is not streamed though we asked and the other way round, an
  * end of the response without the protocol's own sign behind a finish reason, errors in the middle of the stream, comments
@@ -24,23 +24,23 @@ enum {
     DONE_GRACE_US = 250000, /* from the last event to the end of the response; then we hang up */
 };
 
-struct exchange;
+struct model_http;
 
 /* The take functions return false when the call is over: it failed, or was cancelled by who listens. */
 struct protocol {
     const char *path;      /* behind base_url */
     size_t      call_size; /* for the fuzzer; as in provider_ops */
     /* Writes the body; the request has been checked. ERR_VALIDATION when this protocol cannot say what is asked for. */
-    enum err (*put_body)(struct exchange *exchange, const struct model_request *want, struct jw *w, struct error *error);
-    bool (*take_event)(struct exchange *exchange, struct jv event);  /* an object that is no error; strings go to scratch */
-    bool (*take_whole)(struct exchange *exchange, struct jv answer); /* an answer that is not streamed */
-    /* All has come: last words on exchange->answer. NULL: none. false: the call has failed. */
-    bool (*finish)(struct exchange *exchange);
+    enum err (*put_body)(struct model_http *http, const struct model_request *want, struct jw *w, struct error *error);
+    bool (*take_event)(struct model_http *http, struct jv event);  /* an object that is no error; strings go to scratch */
+    bool (*take_whole)(struct model_http *http, struct jv answer); /* an answer that is not streamed */
+    /* All has come: last words on http->answer. NULL: none. false: the call has failed. */
+    bool (*finish)(struct model_http *http);
 };
 
 enum body_mode { BODY_STREAM, BODY_JSON, BODY_FAULT };
 
-struct exchange {
+struct model_http {
     struct model_call      call; /* first */
     const struct protocol *protocol;
     struct http_call      *http;
@@ -57,27 +57,27 @@ struct exchange {
     size_t                 answer_bytes;
 };
 
-enum err exchange_start(struct model_call *call, const struct protocol *protocol, struct jv request, struct error *error);
-void     exchange_close(struct model_call *call);
-void     exchange_release(struct model_call *call);
+enum err model_http_start(struct model_call *call, const struct protocol *protocol, struct jv request, struct error *error);
+void     model_http_close(struct model_call *call);
+void     model_http_release(struct model_call *call);
 
 /* ---- for protocols, inside their take functions ---- */
 
 /* Hands a piece on and keeps it in `keep`. */
-bool exchange_text(struct exchange *exchange, enum model_chunk_kind kind, struct span text, struct buf *keep);
+bool model_http_text(struct model_http *http, enum model_chunk_kind kind, struct span text, struct buf *keep);
 /* Counts bytes that are kept but not handed on. */
-bool exchange_count(struct exchange *exchange, size_t bytes);
+bool model_http_count(struct model_http *http, size_t bytes);
 /* The last event: what follows is not looked at. Returns false, as nothing more is to be read. */
-bool exchange_done(struct exchange *exchange);
+bool model_http_done(struct model_http *http);
 /* These fail the call and return false. */
-bool exchange_fail(struct exchange *exchange, struct failure failure);
-bool exchange_bad(struct exchange *exchange, const char *message); /* it does not keep to the protocol */
-bool exchange_fault(struct exchange *exchange, struct jv error);   /* an error in the provider's words */
+bool model_http_fail(struct model_http *http, struct failure failure);
+bool model_http_bad(struct model_http *http, const char *message); /* it does not keep to the protocol */
+bool model_http_fault(struct model_http *http, struct jv error);   /* an error in the provider's words */
 
 extern const struct protocol protocol_openai_chat, protocol_openai_responses, protocol_anthropic;
 
 /* ---- the response; called by the client, and by the fuzzer in its place ---- */
-void exchange_init(struct exchange *exchange, const struct protocol *protocol);
-void exchange_on_head(void *user, int status, struct span content_type, int64_t retry_after_s);
-void exchange_on_data(void *user, struct span data);
-void exchange_on_done(void *user, enum err err, const struct error *error);
+void model_http_init(struct model_http *http, const struct protocol *protocol);
+void model_http_on_head(void *user, int status, struct span content_type, int64_t retry_after_s);
+void model_http_on_data(void *user, struct span data);
+void model_http_on_done(void *user, enum err err, const struct error *error);

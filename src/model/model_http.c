@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* exchange.c - sends a request and reads the answer, for all providers that are spoken to over HTTP. */
-#include "model/exchange.h"
+/* model_http.c - sends a request and reads the answer, for all providers that are spoken to over HTTP. */
+#include "model/model_http.h"
 #include <stdio.h>
 #include <strings.h>
 
 /* ---- failures ---- */
 
-bool exchange_fail(struct exchange *x, struct failure failure)
+bool model_http_fail(struct model_http *x, struct failure failure)
 {
     struct arena *arena = &x->call.arena;
     failure.message = provider_clean_text(x->call.provider, failure.message, MESSAGE_MAX, arena);
@@ -15,35 +15,35 @@ bool exchange_fail(struct exchange *x, struct failure failure)
     return false;
 }
 
-bool exchange_bad(struct exchange *x, const char *message)
+bool model_http_bad(struct model_http *x, const char *message)
 {
-    return exchange_fail(x, failure_of("invalid_stream", "provider", true, message));
+    return model_http_fail(x, failure_of("invalid_stream", "provider", true, message));
 }
 
-bool exchange_fault(struct exchange *x, struct jv error)
+bool model_http_fault(struct model_http *x, struct jv error)
 {
     struct provider_fault fault = fault_read(error, &x->scratch);
-    return exchange_fail(x, fault_class(&fault, 0, x->retry_after_ms, &x->scratch));
+    return model_http_fail(x, fault_class(&fault, 0, x->retry_after_ms, &x->scratch));
 }
 
-static void fail_by_status(struct exchange *x)
+static void fail_by_status(struct model_http *x)
 {
     static const struct json_limits limits = { .depth = 32, .entries = 4096, .lone_surrogates = true };
     struct provider_fault           fault = { 0 };
     struct json                     doc;
     if (!json_parse(buf_view(&x->body), &limits, &x->scratch, &doc, NULL))
         fault = fault_read(json_root(&doc), &x->scratch);
-    exchange_fail(x, fault_class(&fault, x->status, x->retry_after_ms, &x->scratch));
+    model_http_fail(x, fault_class(&fault, x->status, x->retry_after_ms, &x->scratch));
 }
 
-static bool fail_size(struct exchange *x)
+static bool fail_size(struct model_http *x)
 {
-    return exchange_fail(x, failure_of("answer_too_large", "provider", false, "the answer is larger than what is accepted"));
+    return model_http_fail(x, failure_of("answer_too_large", "provider", false, "the answer is larger than what is accepted"));
 }
 
 /* ---- the answer ---- */
 
-bool exchange_count(struct exchange *x, size_t bytes)
+bool model_http_count(struct model_http *x, size_t bytes)
 {
     if (bytes > ANSWER_MAX - x->answer_bytes)
         return fail_size(x);
@@ -51,23 +51,23 @@ bool exchange_count(struct exchange *x, size_t bytes)
     return true;
 }
 
-bool exchange_text(struct exchange *x, enum model_chunk_kind kind, struct span text, struct buf *keep)
+bool model_http_text(struct model_http *x, enum model_chunk_kind kind, struct span text, struct buf *keep)
 {
     if (!text.n)
         return true;
-    if (!exchange_count(x, text.n))
+    if (!model_http_count(x, text.n))
         return false;
     buf_span(keep, text);
     return call_chunk(&x->call, kind, text);
 }
 
-static void succeed(struct exchange *x)
+static void succeed(struct model_http *x)
 {
     struct buf result = { 0 };
     if (x->protocol->finish && !x->protocol->finish(x))
         return;
     if (!answer_tools_complete(&x->answer)) {
-        exchange_bad(x, "a tool call has no name");
+        model_http_bad(x, "a tool call has no name");
         return;
     }
     answer_to_json(&x->answer, &result);
@@ -75,7 +75,7 @@ static void succeed(struct exchange *x)
     buf_done(&result);
 }
 
-bool exchange_done(struct exchange *x)
+bool model_http_done(struct model_http *x)
 {
     x->done = true;
     loop_timer_set(&x->grace, loop_now_us(x->call.loop) + DONE_GRACE_US);
@@ -89,25 +89,25 @@ static bool is_error(struct jv answer)
            jv_str_eq(jv_get(answer, "type"), "error");
 }
 
-static bool take_document(struct exchange *x, struct span text, bool (*take)(struct exchange *x, struct jv value))
+static bool take_document(struct model_http *x, struct span text, bool (*take)(struct model_http *x, struct jv value))
 {
     static const struct json_limits limits = { .depth = 64, .lone_surrogates = true };
     struct json                     doc;
     arena_reset(&x->scratch);
     if (json_parse(text, &limits, &x->scratch, &doc, NULL))
-        return exchange_bad(x, "the answer holds something that is not JSON");
+        return model_http_bad(x, "the answer holds something that is not JSON");
     struct jv root = json_root(&doc);
     if (!jv_is(root, JSON_OBJECT))
-        return exchange_bad(x, "the answer holds something that is not an object");
+        return model_http_bad(x, "the answer holds something that is not an object");
     /* An answer of OpenAI's Responses has a member "error" that says why its status is "failed". */
-    return is_error(root) ? exchange_fault(x, root) : take(x, root);
+    return is_error(root) ? model_http_fault(x, root) : take(x, root);
 }
 
 static bool on_event(void *user, const struct sse_event *event)
 {
-    struct exchange *x = user;
+    struct model_http *x = user;
     if (span_is(event->data, "[DONE]"))
-        return exchange_done(x);
+        return model_http_done(x);
     return take_document(x, event->data, x->protocol->take_event);
 }
 
@@ -119,26 +119,26 @@ static bool type_is(struct span type, const char *name)
     return type.n >= n && strncasecmp(type.p, name, n) == 0 && (type.n == n || memchr("; \t", type.p[n], 3));
 }
 
-static void fail_by_type(struct exchange *x, struct span type)
+static void fail_by_type(struct model_http *x, struct span type)
 {
     struct failure failure = failure_of("unexpected_content_type", "provider", false, NULL);
     failure.message = type.n ? arena_printf(&x->scratch, "the provider answered with content type %.*s, expected "
                                             "text/event-stream or application/json", (int)(type.n < 100 ? type.n : 100), type.p)
                              : SPAN("the provider answered without a content type");
-    exchange_fail(x, failure);
+    model_http_fail(x, failure);
 }
 
 static void on_header(void *user, struct span name, struct span value)
 {
     static const char wanted[] = "retry-after-ms";
-    struct exchange  *x = user;
+    struct model_http  *x = user;
     if (name.n == sizeof wanted - 1 && strncasecmp(name.p, wanted, name.n) == 0)
         snprintf(x->retry_ms_text, sizeof x->retry_ms_text, "%.*s", SPAN_ARG(value));
 }
 
-void exchange_on_head(void *user, int status, struct span content_type, int64_t retry_after_s)
+void model_http_on_head(void *user, int status, struct span content_type, int64_t retry_after_s)
 {
-    struct exchange *x = user;
+    struct model_http *x = user;
     call_enter(&x->call);
     x->head = true;
     x->status = status;
@@ -154,13 +154,13 @@ void exchange_on_head(void *user, int status, struct span content_type, int64_t 
     call_leave(&x->call);
 }
 
-static void keep_fault(struct exchange *x, struct span data)
+static void keep_fault(struct model_http *x, struct span data)
 {
     size_t room = FAULT_MAX - x->body.len;
     buf_put(&x->body, data.p, data.n < room ? data.n : room);
 }
 
-static void keep_json(struct exchange *x, struct span data)
+static void keep_json(struct model_http *x, struct span data)
 {
     if (data.n > 2u * ANSWER_MAX - x->body.len)
         fail_size(x);
@@ -168,9 +168,9 @@ static void keep_json(struct exchange *x, struct span data)
         buf_span(&x->body, data);
 }
 
-void exchange_on_data(void *user, struct span data)
+void model_http_on_data(void *user, struct span data)
 {
-    struct exchange *x = user;
+    struct model_http *x = user;
     call_enter(&x->call);
     switch (x->mode) {
     case BODY_FAULT: keep_fault(x, data); break;
@@ -183,13 +183,13 @@ void exchange_on_data(void *user, struct span data)
     call_leave(&x->call);
 }
 
-static bool has_end(const struct exchange *x)
+static bool has_end(const struct model_http *x)
 {
     return x->done || x->answer.finish;
 }
 
 /* A complete response. */
-static void finish(struct exchange *x)
+static void finish(struct model_http *x)
 {
     switch (x->mode) {
     case BODY_FAULT:
@@ -203,13 +203,13 @@ static void finish(struct exchange *x)
         if (has_end(x))
             succeed(x);
         else
-            exchange_fail(x, failure_of("stream_cut", "network", true, "the stream ended before the answer did"));
+            model_http_fail(x, failure_of("stream_cut", "network", true, "the stream ended before the answer did"));
         break;
     }
 }
 
 /* No complete response. A stream whose end we have read is good all the same. */
-static void finish_badly(struct exchange *x, enum err err, const struct error *error)
+static void finish_badly(struct model_http *x, enum err err, const struct error *error)
 {
     struct failure failure = failure_of(x->head ? "stream_cut" : "connection_failed", "network", true, error->message);
     if (x->head && x->mode == BODY_STREAM && has_end(x)) {
@@ -226,12 +226,12 @@ static void finish_badly(struct exchange *x, enum err err, const struct error *e
     }
     if (err == ERR_TIMEOUT)
         failure = failure_of("timeout", "timeout", true, error->message);
-    exchange_fail(x, failure);
+    model_http_fail(x, failure);
 }
 
-void exchange_on_done(void *user, enum err err, const struct error *error)
+void model_http_on_done(void *user, enum err err, const struct error *error)
 {
-    struct exchange *x = user;
+    struct model_http *x = user;
     x->http = NULL; /* it is gone when we return */
     call_enter(&x->call);
     if (err)
@@ -243,7 +243,7 @@ void exchange_on_done(void *user, enum err err, const struct error *error)
 
 static void on_grace(struct loop_timer *timer)
 {
-    struct exchange *x = CONTAINER(timer, struct exchange, grace);
+    struct model_http *x = CONTAINER(timer, struct model_http, grace);
     call_enter(&x->call);
     succeed(x);
     call_leave(&x->call);
@@ -251,7 +251,7 @@ static void on_grace(struct loop_timer *timer)
 
 /* ---- the request ---- */
 
-static enum err send_request(struct exchange *x, struct span body, struct error *error)
+static enum err send_request(struct model_http *x, struct span body, struct error *error)
 {
     struct model_call          *call = &x->call;
     const struct provider_http *http = &call->provider->http;
@@ -273,9 +273,9 @@ static enum err send_request(struct exchange *x, struct span body, struct error 
         .max_bytes = STREAM_MAX,
         .trusted = true,
         .on_header = on_header,
-        .on_head = exchange_on_head,
-        .on_data = exchange_on_data,
-        .on_done = exchange_on_done,
+        .on_head = model_http_on_head,
+        .on_data = model_http_on_data,
+        .on_done = model_http_on_done,
         .user = x,
     };
     return http_call_start(call->client, &config, &x->http, error);
@@ -292,7 +292,7 @@ static enum err check_request(const struct model_call *call, const struct model_
     return ERR_OK;
 }
 
-void exchange_init(struct exchange *x, const struct protocol *protocol)
+void model_http_init(struct model_http *x, const struct protocol *protocol)
 {
     x->protocol = protocol;
     x->retry_after_ms = -1;
@@ -300,14 +300,14 @@ void exchange_init(struct exchange *x, const struct protocol *protocol)
     loop_timer_init(&x->grace, x->call.loop, on_grace);
 }
 
-enum err exchange_start(struct model_call *call, const struct protocol *protocol, struct jv request, struct error *error)
+enum err model_http_start(struct model_call *call, const struct protocol *protocol, struct jv request, struct error *error)
 {
-    struct exchange     *x = (struct exchange *)call;
+    struct model_http     *x = (struct model_http *)call;
     struct model_request want;
     struct buf           body = { 0 };
     struct jw            w = jw_on(&body);
 
-    exchange_init(x, protocol);
+    model_http_init(x, protocol);
     enum err err = request_check(request, &call->arena, &want, error);
     if (err || (err = check_request(call, &want, error)))
         return err;
@@ -318,17 +318,17 @@ enum err exchange_start(struct model_call *call, const struct protocol *protocol
     return err;
 }
 
-void exchange_close(struct model_call *call)
+void model_http_close(struct model_call *call)
 {
-    struct exchange *x = (struct exchange *)call;
+    struct model_http *x = (struct model_http *)call;
     loop_timer_clear(&x->grace);
     if (x->http)
         http_call_cancel(TAKE(x->http));
 }
 
-void exchange_release(struct model_call *call)
+void model_http_release(struct model_call *call)
 {
-    struct exchange *x = (struct exchange *)call;
+    struct model_http *x = (struct model_http *)call;
     answer_done(&x->answer);
     buf_done(&x->body);
     sse_done(&x->sse);
