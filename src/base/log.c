@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "base/env.h"
 #include "base/json.h"
+#include "base/redact.h"
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -60,11 +61,16 @@ void log_line(const struct log *log, enum log_level level, const char *event, co
     va_end(args);
     size_t length = n < 0 ? 0 : (size_t)n < sizeof text ? (size_t)n : sizeof text - 1;
 
+    CLEANUP(buf_done) struct buf clean = { 0 };
+    struct span message = span_make(text, length);
+    if (log->redact) {
+        (void)redact_append(log->redact, message, &clean);
+        message = buf_view(&clean);
+    }
     char stamp[TIME_TEXT];
     time_format(env_real()->wall_ms(env_real()), stamp);
     CLEANUP(buf_done) struct buf line = { 0 };
-    (log->json ? line_as_json : line_as_text)(&line, span_make(stamp, TIME_TEXT), level_names[level], event,
-                                              span_make(text, length));
+    (log->json ? line_as_json : line_as_text)(&line, span_make(stamp, TIME_TEXT), level_names[level], event, message);
     buf_byte(&line, '\n');
     /* One write. A log that cannot be written (a full disk, a closed pipe) must not stop the engine. */
     while (write(log->fd, line.p, line.len) < 0 && errno == EINTR)

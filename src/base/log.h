@@ -2,10 +2,12 @@
 /* log.h - structured log lines on stderr: one line, `time level event key=value…` or one JSON object (--log json).
  *
  * Libraries do not print; they return errors. The parts that run a process (cli, net, store's threads) log. Thread-safe:
- * one write(2) per line. Values are escaped. Secrets never reach a log call. */
+ * one write(2) per line. Values are escaped. Configured secrets are taken out (redact.h). */
 #pragma once
 #include "base/util.h"
 #include <stdbool.h>
+
+struct redact;
 
 enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR, LOG_OFF };
 
@@ -13,6 +15,7 @@ struct log {
     enum log_level level;
     bool           json;
     int            fd;
+    const struct redact *redact; /* what is never written; NULL: nothing. Set before other threads log */
 };
 
 /* `format` makes the text of "key=value key2=value2"; log may be NULL (silent). */

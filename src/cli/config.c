@@ -28,6 +28,7 @@ enum err config_load(const char *path, struct config *ret, struct error *error)
         { "tools",       &ret->tools },
         { "mcp_servers", &ret->mcp_servers },
         { "outbound",    &ret->outbound },
+        { "redact",      &ret->redact },
     };
     for (struct jv_iter it = jv_iter(root); jv_step(&it);) {
         size_t i = 0;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* config.h - the configuration file: {"providers", "prices", "tools", "mcp_servers", "outbound"}. Unknown members are errors that name
- * the member; what the parts mean is decided where they are used. */
+/* config.h - the configuration file: {"providers", "prices", "tools", "mcp_servers", "outbound", "redact"}. Unknown members are
+ * errors that name the member; what the parts mean is decided where they are used. */
 #pragma once
 #include "base/json.h"
 #include "net/http_client.h"
@@ -9,7 +9,7 @@ struct config {
     struct arena arena;
     struct buf   text;
     struct json  doc;
-    struct jv    providers, prices, tools, mcp_servers, outbound; /* absent when the file has none, or there is no file */
+    struct jv    providers, prices, tools, mcp_servers, outbound, redact; /* absent when the file has none, or there is no file */
 };
 
 /* path NULL: an empty configuration. The file may have 1 MiB. */

@@ -104,6 +104,7 @@ struct server {
     struct models       *models;
     struct prices       *prices;
     struct tools        *tools;
+    struct redact       *redact;
     struct engine       *engine;
     struct api          *api;
     struct http_server  *http;
@@ -187,13 +188,15 @@ static void on_signal(void *user, int signal)
     engine_drain(s->engine);
 }
 
-static enum err start_engine(struct server *s, struct error *error)
+static void add_secret(void *redact, struct span secret)
 {
-    struct store_config store = { .url = s->o.store ? s->o.store : s->url, .folder = s->o.data, .env = env_real(), .log = &s->log,
-                                  .deliver = engine_inbox_deliver, .user = s->inbox };
-    enum err e = store_open(&store, &s->store, error);
-    if (!e)
-        e = http_client_new(s->loop, &s->client, error);
+    redact_add(redact, secret);
+}
+
+/* What the configuration file names. Its secrets are known before anything is written or logged. */
+static enum err start_outside(struct server *s, struct error *error)
+{
+    enum err e = http_client_new(s->loop, &s->client, error);
     if (!e)
         e = config_outbound(&s->config, s->client, error);
     if (!e)
@@ -202,7 +205,25 @@ static enum err start_engine(struct server *s, struct error *error)
         e = prices_new(s->config.prices, &s->prices, error);
     if (!e)
         e = tools_new(s->loop, s->client, s->config.tools, s->config.mcp_servers, &s->tools, error);
-    struct engine_config engine = { .loop = s->loop, .store = s->store, .models = s->models, .machines = machines,
+    s->redact = redact_new();
+    if (!e)
+        e = redact_configure(s->redact, s->config.redact, error);
+    if (e)
+        return e;
+    models_secrets(s->models, add_secret, s->redact);
+    tools_secrets(s->tools, add_secret, s->redact);
+    s->log.redact = s->redact;
+    return ERR_OK;
+}
+
+static enum err start_engine(struct server *s, struct error *error)
+{
+    struct store_config store = { .url = s->o.store ? s->o.store : s->url, .folder = s->o.data, .env = env_real(), .log = &s->log,
+                                  .deliver = engine_inbox_deliver, .user = s->inbox };
+    enum err e = start_outside(s, error);
+    if (!e)
+        e = store_open(&store, &s->store, error);
+    struct engine_config engine = { .loop = s->loop, .store = s->store, .models = s->models, .machines = machines, .redact = s->redact,
                                     .tools = { s->tools, tool_start, tool_list, tool_cancel, tool_repeat_safe },
                                     .ledger = { .heartbeat_ms = (uint32_t)s->o.heartbeat_ms,
                                                 .slow_reader_ms = (uint32_t)s->o.slow_reader_ms,
@@ -259,6 +280,7 @@ static void take_apart(struct server *s)
     http_client_free(s->client);
     engine_inbox_free(s->inbox);
     loop_free(s->loop);
+    redact_free(s->redact);
     config_done(&s->config);
 }
 

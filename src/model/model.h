@@ -63,6 +63,9 @@ void model_cancel(struct model_call *call);
 /* A call of this provider can go on after a crash where it stopped (scripted, core.emit). */
 bool model_resumable(const struct models *models, struct span provider);
 
+/* Every key and secret header that was read for a provider; valid as long as `models`. For redaction. */
+void models_secrets(const struct models *models, void (*each)(void *user, struct span secret), void *user);
+
 /* doctor: one line per provider. Calls back once per provider, then done. `detail` says what was found, without secrets. */
 void models_check(struct models *models, void (*each)(void *user, struct span provider, enum err err, struct span detail),
                   void (*done)(void *user), void *user);

@@ -110,6 +110,13 @@ void models_free(struct models *models)
     free(models);
 }
 
+void models_secrets(const struct models *models, void (*each)(void *user, struct span secret), void *user)
+{
+    for (const struct provider *provider = models->providers; provider; provider = provider->next)
+        for (size_t i = 0; i < provider->http.secret_count; i++)
+            each(user, provider->http.secrets[i]);
+}
+
 bool models_has(const struct models *models, struct span provider)
 {
     return provider_find(models, provider) != NULL;

@@ -76,9 +76,9 @@ enum err run_create(struct engine *engine, const struct run_spec *spec, struct r
                            .agent = spec->agent, .bundle = bundle->row.id, .version = bundle->row.version, .plan = bundle->row.plan,
                            .status = RUN_QUEUED, .source = spec->source, .pinned = !uuid_is_nil(spec->bundle),
                            .stream = (int64_t)engine_new_stream(engine), .attempt = engine_mint(engine), .attempt_no = 1,
-                           .input = spec->input, .created_ms = now, .updated_ms = now, .root_operation = spec->root_operation,
-                           .parent_operation = spec->parent_operation, .parent_run = spec->parent_run, .parent_op = spec->parent_op,
-                           .rerun_of = spec->rerun_of };
+                           .input = redact_json(engine->config.redact, spec->input, &engine->turn), .created_ms = now,
+                           .updated_ms = now, .root_operation = spec->root_operation, .parent_operation = spec->parent_operation,
+                           .parent_run = spec->parent_run, .parent_op = spec->parent_op, .rerun_of = spec->rerun_of };
     if (uuid_is_nil(row.root_operation))
         row.root_operation = operation_id(row.id, row.attempt, 0);
     struct run *run = run_new(engine, &row);

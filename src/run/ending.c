@@ -215,7 +215,7 @@ void run_cancel_now(struct run *run, struct span reason, struct span by)
     jw_key(&w, "cancelled_by");
     jw_str(&w, by);
     run_record(run, REC_RUN_CANCELLED, REC_TERMINAL, wf, 0, 0, payload_end(run->engine, &w), SPAN_NONE, NULL);
-    run_text(run, &run->row.cancel_reason, reason);
+    run_text(run, &run->row.cancel_reason, redact_text(run->engine->config.redact, reason, &run->engine->turn));
     end_run(run, RUN_CANCEL, SPAN_NONE);
 }
 

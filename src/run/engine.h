@@ -6,6 +6,7 @@
  * engine_after. The turn ends with the loop's round: ready runs are stepped, frames sealed, one batch submitted. When a commit
  * fails the engine stops for good (design rule 4): after-calls get ERR_STORAGE and nothing new is accepted. */
 #pragma once
+#include "base/redact.h"
 #include "ledger/ledger.h"
 #include "machine/machine.h"
 #include "model/model.h"
@@ -31,6 +32,7 @@ struct engine_config {
     struct store                    *store;
     struct models                   *models;
     struct engine_tools              tools;
+    const struct redact             *redact; /* what never reaches the ledger; NULL: nothing */
     const struct machine_ops *const *machines; /* NULL-terminated; the graph first, then what its nodes may hold */
     struct ledger_config             ledger;   /* store and env are filled in here */
     uint32_t                         thread_queue_max;  /* pending runs per thread [64] */

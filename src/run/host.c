@@ -318,6 +318,7 @@ static void take_input(struct run *run, struct pending_input *in, struct run_row
     struct open_wait *wait = in->kind == IN_ANSWER ? wait_at(run, &in->path) : NULL;
     if ((in->kind == IN_ANSWER && !wait) || (in->kind == IN_TOOL && !tool_flight_at(run, &in->path)))
         return;
+    in->value = redact_json(run->engine->config.redact, in->value, &run->engine->turn); /* the machine sees what is recorded */
     run->now_us = run_elapsed_us(run);
     if (in->at_us > run->now_us)
         run->now_us = in->at_us;

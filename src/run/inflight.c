@@ -15,6 +15,8 @@ void inflight_free(struct inflight *call)
 {
     if (call->model_call)
         model_cancel(call->model_call);
+    for (unsigned i = 0; i < ARRAY_LEN(call->carry); i++)
+        redact_carry_done(&call->carry[i]);
     free(call);
 }
 
@@ -32,11 +34,10 @@ void inflight_cancel_under(struct run *run, const struct op_path *prefix)
 }
 
 /* Chunks go to the ledger as they come: one provider chunk, one event (model.md D5). */
-void inflight_chunk(void *user, enum model_chunk_kind kind, struct span text)
+void inflight_chunk(struct inflight *call, enum model_chunk_kind kind, struct span text)
 {
-    struct inflight *call = user;
-    struct run  *run = call->run;
-    unsigned     wf = 0;
+    struct run *run = call->run;
+    unsigned    wf = 0;
     if (kind == CHUNK_TEXT && text.n && call->streams && !call->on_node)
         wf = call->texts++ ? 1 : 2;
     struct record record = { .type = REC_MODEL_DELTA, .flags = (uint8_t)(wf << REC_WF_SHIFT), .op = call->delta_op,
@@ -46,10 +47,30 @@ void inflight_chunk(void *user, enum model_chunk_kind kind, struct span text)
     run_record_delta(run, &record);
 }
 
+/* With secrets configured the end of a chunk that may be the beginning of one comes with the next chunk; what a crash finds held
+ * back is only in the whole answer. */
+static void on_chunk(void *user, enum model_chunk_kind kind, struct span text)
+{
+    struct inflight     *call = user;
+    const struct redact *redact = call->run->engine->config.redact;
+    if (kind == CHUNK_TOOL_ARGUMENTS && redact_hides_arguments(redact))
+        text = SPAN_NONE;
+    inflight_chunk(call, kind, redact_piece(redact, &call->carry[kind], text, &call->run->engine->turn));
+}
+
+static void record_rest(struct inflight *call)
+{
+    for (unsigned kind = 0; kind < ARRAY_LEN(call->carry); kind++)
+        if (call->carry[kind].held.len)
+            inflight_chunk(call, (enum model_chunk_kind)kind,
+                           redact_rest(call->run->engine->config.redact, &call->carry[kind], &call->run->engine->turn));
+}
+
 static void on_end(void *user, enum err err, struct span result)
 {
     struct inflight *call = user;
     call->model_call = NULL;
+    record_rest(call);
     run_input(call->run, &(struct pending_input){ .kind = IN_MODEL, .err = err, .path = call->path, .op = call->op, .value = result });
 }
 
@@ -72,7 +93,7 @@ static void start(void *arg, enum err err)
             call = call->next;
     if (call) {
         struct model_call_config config = { .provider = call->provider, .model = call->model, .request = call->request,
-                                            .skip_chunks = intent->skip, .seed = run->seed ^ call->op, .on_chunk = inflight_chunk,
+                                            .skip_chunks = intent->skip, .seed = run->seed ^ call->op, .on_chunk = on_chunk,
                                             .on_end = on_end, .user = call };
         struct error error = { 0 };
         engine->stats.model_calls++;

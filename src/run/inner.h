@@ -29,6 +29,7 @@ struct inflight {                  /* a model call in flight */
     bool               top, on_node, streams;
     struct span        node, provider, model, request;
     uint64_t            chunks[3];  /* recorded so far, by kind */
+    struct redact_carry carry[3];   /* the beginning of what may become a secret, by kind */
     uint64_t            texts;      /* of them: text that is not empty */
     bool                lost;       /* in a fold: superseded, its successor's intent follows */
     uint64_t           started_us;
@@ -360,7 +361,7 @@ void path_text(const struct op_path *path, struct buf *out); /* for timers' payl
 void inflight_begin(struct run *run, struct inflight *call, uint64_t skip); /* to be started after the commit */
 void inflight_cancel_under(struct run *run, const struct op_path *prefix); /* n == 0: all */
 void inflight_free(struct inflight *call);
-void inflight_chunk(void *call, enum model_chunk_kind kind, struct span text); /* to the ledger; a model's on_chunk */
+void inflight_chunk(struct inflight *call, enum model_chunk_kind kind, struct span text); /* to the ledger */
 
 /* ---- tools.c: tool calls ---- */
 void tool_apply(struct run *run, const struct effect *fx);

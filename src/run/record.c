@@ -102,6 +102,9 @@ uint64_t run_record(struct run *run, enum record_type type, uint8_t flags, unsig
                     struct span pub, struct span priv, struct span *ret_pub)
 {
     uint64_t seq = 0;
+    const struct redact *redact = run->engine->config.redact;
+    pub = redact_json(redact, pub, &run->engine->turn);
+    priv = redact_json(redact, priv, &run->engine->turn);
     if (run->fold) {
         struct span recorded = pub;
         fold_take(run, type, op, &seq, &recorded);

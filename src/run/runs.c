@@ -40,7 +40,8 @@ void run_row_view(const struct run *run, struct run_row *ret)
 
 void run_text(struct run *run, struct span *member, struct span value)
 {
-    *member = value.p ? arena_copy(&run->texts, value) : SPAN_NONE;
+    struct span kept = redact_json(run->engine->config.redact, value, &run->engine->turn);
+    *member = value.p ? arena_copy(&run->texts, kept) : SPAN_NONE;
 }
 
 void run_dirty(struct run *run)

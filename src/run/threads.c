@@ -186,7 +186,7 @@ void thread_exit(struct thread *thread, struct run *run, struct span values, boo
     if (values.n) {
         struct arena old = thread->texts;
         thread->texts = (struct arena){ 0 };
-        thread->row.values_json = values;
+        thread->row.values_json = redact_json(run->engine->config.redact, values, &run->engine->turn);
         own_texts(thread);
         arena_done(&old);
     }
@@ -215,9 +215,9 @@ struct uuid thread_create(struct engine *engine, struct uuid tenant, struct uuid
 {
     struct thread *thread = thread_make(engine, tenant, workspace, (struct uuid){ 0 }, false);
     if (metadata.n)
-        thread->row.metadata = arena_copy(&thread->texts, metadata);
+        thread->row.metadata = arena_copy(&thread->texts, redact_json(engine->config.redact, metadata, &engine->turn));
     if (values.n)
-        thread->row.values_json = arena_copy(&thread->texts, values);
+        thread->row.values_json = arena_copy(&thread->texts, redact_json(engine->config.redact, values, &engine->turn));
     *ret_row = thread->row;
     struct uuid id = thread->row.id;
     thread_unref(thread); /* stays until its row is on disk */
@@ -253,7 +253,7 @@ enum err thread_set_metadata(struct engine *engine, struct uuid workspace, struc
     struct thread *thread = thread_get(engine, workspace, id);
     if (!thread)
         return found(thread, error);
-    struct span  kept = arena_copy(&engine->turn, metadata);
+    struct span  kept = arena_copy(&engine->turn, redact_json(engine->config.redact, metadata, &engine->turn));
     struct arena old = thread->texts;
     thread->texts = (struct arena){ 0 };
     thread->row.metadata = kept;
