@@ -115,6 +115,8 @@ static void node_finish(struct run *run, const struct effect *fx)
     jw_key(&w, "duration_ms");
     jw_u64(&w, (run->now_us - started) / 1000);
     bool cut = payload_value(&w, "output", fx->node_.output);
+    if (op)
+        cost_put(&w, &op->cost);
     run_record(run, REC_NODE_FINISHED, 0, fx->top ? 2 : 0, no, parent, payload_end(run->engine, &w),
                cut ? fx->node_.output : SPAN_NONE, NULL);
     if (op) {
@@ -143,6 +145,8 @@ static void node_fail(struct run *run, const struct effect *fx)
     put_node_error(run, &w, fx->node_.error, fx->node, no);
     jw_key(&w, "will_retry");
     jw_bool(&w, fx->node_.will_retry);
+    if (op)
+        cost_put(&w, &op->cost);
     run_record(run, REC_NODE_FAILED, 0, fx->top && !fx->node_.will_retry, no, parent, payload_end(run->engine, &w), SPAN_NONE,
                NULL);
     if (op)
@@ -235,6 +239,16 @@ void run_steps_drop(struct run *run, const struct op_path *node)
 
 /* ---- calls, timers, children, waits ---- */
 
+/* What other dialects want to know of a call: whose turn it is, and what it was asked. */
+static struct span labels_priv(struct engine *engine, const struct effect *fx)
+{
+    if (!fx->model.labels.n)
+        return SPAN_NONE;
+    engine->scratch_priv.len = 0;
+    buf_printf(&engine->scratch_priv, "{\"labels\":%.*s}", SPAN_ARG(fx->model.labels));
+    return buf_view(&engine->scratch_priv);
+}
+
 static void apply_model(struct run *run, const struct effect *fx)
 {
     struct op *op = run_op_new(run, &fx->op, parent_op(run, fx->op), fx->node, fx->top);
@@ -252,14 +266,16 @@ static void apply_model(struct run *run, const struct effect *fx)
     call->provider = arena_copy(&run->host_arena, fx->model.provider);
     call->model = arena_copy(&run->host_arena, fx->model.model);
     call->request = arena_copy(&run->host_arena, fx->model.request);
+    call->retry = arena_copy(&run->host_arena, fx->model.retry);
+    call->tries = 1;
     struct jw w = payload_begin(run->engine, fx->node);
     jw_key(&w, "model");
     jw_str(&w, fx->model.model.n ? fx->model.model : fx->model.provider);
     put_operation(run, &w, "call_id", op->no);
-    run_record(run, REC_MODEL_STARTED, 0, 0, op->no, op->parent, payload_end(run->engine, &w), SPAN_NONE, NULL);
+    run_record(run, REC_MODEL_STARTED, 0, 0, op->no, op->parent, payload_end(run->engine, &w), labels_priv(run->engine, fx), NULL);
     call->next = run->calls;
     run->calls = call;
-    if (!run->fold && !replay_is_strict(run))
+    if (!run->fold && !replay_is_strict(run) && !replay_broken(run) && money_admit_model(run, call) == ADMIT_GO)
         inflight_begin(run, call, 0);
 }
 

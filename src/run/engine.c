@@ -230,6 +230,7 @@ void engine_free(struct engine *engine)
     uuid_map_done(&engine->parked);
     uuid_map_done(&engine->idems);
     local_free(engine);
+    money_free(engine);
     struct watch *watch;
     for (size_t i = 0; (watch = u64_map_next(&engine->watches, &i));)
         free(watch);

@@ -10,6 +10,7 @@
 #include "ledger/ledger.h"
 #include "machine/machine.h"
 #include "model/model.h"
+#include "model/price.h"
 #include "net/loop.h"
 #include "run/state.h"
 #include "tool/tool.h"
@@ -33,6 +34,9 @@ struct engine_config {
     struct models                   *models;
     struct engine_tools              tools;
     const struct redact             *redact; /* what never reaches the ledger; NULL: nothing */
+    const struct prices             *prices;     /* NULL: no price is known */
+    struct plan_budget               run_budget; /* caps of runs whose plan has none of its own */
+    struct plan_budget               day_budget; /* caps of a workspace and day (UTC); seconds is not looked at */
     const struct machine_ops *const *machines; /* NULL-terminated; the graph first, then what its nodes may hold */
     struct ledger_config             ledger;   /* store and env are filled in here */
     uint32_t                         thread_queue_max;  /* pending runs per thread [64] */
@@ -78,6 +82,7 @@ struct engine_stats {
     uint64_t by_status[RUN_STATUS_COUNT]; /* transitions into it since start */
     int64_t  now[RUN_STATUS_COUNT];       /* runs that are in it; of the statuses that end a run only what changed since start */
     uint64_t tokens_in, tokens_out;       /* as models reported them */
+    uint64_t cost_pico, calls_unpriced, budgets_reached, model_retries; /* cost in 10^-12 USD, of the calls that have a price */
     int64_t  pending_since_ms;            /* created_ms of the pending run that waits longest, as of the last look; 0: none */
 };
 void engine_stats(const struct engine *engine, struct engine_stats *ret);

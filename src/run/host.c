@@ -90,13 +90,18 @@ static void count_tokens(struct run *run, struct jv usage)
         stats->tokens_out += (uint64_t)out;
 }
 
-static void record_model(struct run *run, const struct pending_input *in, const struct inflight *call)
+static void record_model(struct run *run, const struct pending_input *in, struct inflight *call)
 {
     struct arena *turn = &run->engine->turn;
     struct jv     value = json_read(in->value, turn);
     struct jw     w = payload_begin(run->engine, call->node);
     put_call_id(run, &w, call->op);
-    unsigned wf;
+    unsigned    wf;
+    struct cost cost = cost_of(run, call, value);
+    if (in->err == ERR_BUDGET || (in->err && jv_is(jv_get(value, "usage"), JSON_NONE)))
+        cost = (struct cost){ .usd = 0 }; /* nothing was sent, or nothing is known to have been served */
+    money_settle(run, call, &cost);
+    cost_book(run, &call->path, &cost);
     if (!in->err) {
         count_tokens(run, jv_get(value, "usage"));
         jw_key(&w, "usage");
@@ -105,6 +110,7 @@ static void record_model(struct run *run, const struct pending_input *in, const 
         jw_raw(&w, jv_raw(jv_get(value, "finish_reason")));
         jw_key(&w, "model");
         jw_str(&w, call->model.n ? call->model : call->provider);
+        cost_put(&w, &cost);
         wf = call->on_node ? 0 : call->texts ? 2 : 1;
     } else {
         payload_value(&w, "error", in->value);
@@ -112,14 +118,14 @@ static void record_model(struct run *run, const struct pending_input *in, const 
         jw_bool(&w, false);
         wf = call->texts ? 1 : 0;
     }
-    struct span more = SPAN_NONE;
+    struct span more = cost.calls ? cost_priv(turn, &cost) : SPAN_NONE;
     if (!in->err && !call->on_node) {
         run_step_finished(run, &call->path, call->op);
         struct op_path of = call->path;
         of.n--;
         for (uint32_t i = 0; i < run->step_count; i++)
             if (op_path_eq(&run->steps[i].of, &of))
-                more = arena_printf(turn, "\"wf_step\":%u", run->steps[i].step);
+                more = arena_printf(turn, "\"wf_step\":%u,%.*s", run->steps[i].step, SPAN_ARG(more));
     }
     struct span pub = payload_end(run->engine, &w);
     struct span priv = input_priv_more(run->engine, run->now_us, &in->path, in->err, more, in->value);
@@ -301,6 +307,7 @@ static void take_host_answer(struct run *run, const struct pending_input *in, st
         result.path = call->path;
         result.op = call->op;
     }
+    struct span details = arena_copy(&run->engine->turn, wait->row.options);
     record_answer(run, in, wait, true);
     wait_close(run, wait, in->rejected ? WAIT_REJECTED : WAIT_APPROVED, in->value, in->by);
     if (ret_row)
@@ -308,6 +315,8 @@ static void take_host_answer(struct run *run, const struct pending_input *in, st
     claim_again(run);
     if (kind == WAIT_ASK)
         run_take_input(run, &result);
+    else if (kind == WAIT_BUDGET)
+        money_answered(run, details, in->value, in->rejected);
     else if (kind == WAIT_RECEIPT)
         tool_answered_by_person(run, in->path, in->value, in->rejected, in->by);
 }
@@ -331,6 +340,8 @@ static void take_input(struct run *run, struct pending_input *in, struct run_row
         take_host_answer(run, in, wait, ret_row);
         return;
     }
+    if (in->kind == IN_MODEL && in->err && inflight_retry(run, in))
+        return;
     if (!record_input(run, in))
         return;
     if (ret_row)
@@ -435,7 +446,7 @@ static void settle(struct run *run)
 {
     if (run->gone)
         return;
-    if (run->row.status == RUN_ACTIVE && !run->calls && !run->timers && !run->children && !run->inbox &&
+    if (run->row.status == RUN_ACTIVE && !inflight_any(run) && !run->timers && !run->children && !run->inbox &&
         !tool_in_flight(run)) {
         if (run->waits)
             run_rest(run);

@@ -7,6 +7,11 @@
 #include "run/engine.h"
 #include "store/aggregate.h"
 
+/* What calls of models cost, or may cost. usd in 10^-12; unpriced: of the calls, those without a known price. */
+struct cost {
+    int64_t usd, tokens_in, tokens_out, unpriced, calls;
+};
+
 /* An operation of the attempt: a node execution, a call, a wait. Numbers are dense, given in order of first record. */
 struct op {
     struct op_path path;
@@ -15,6 +20,7 @@ struct op {
     bool           node_exec;  /* a node execution; else a call */
     bool           counted;    /* its row of figures is written, or needs none yet (stat.c) */
     uint32_t       try_no;
+    struct cost    cost;       /* of a node execution: of the calls in it, all tries */
     uint32_t       wf_steps;   /* of a node execution: model calls that finished in it or below it */
     uint64_t       started_us; /* elapsed */
     struct span    node;       /* plan name, in the run's arena */
@@ -31,7 +37,12 @@ struct inflight {                  /* a model call in flight */
     uint64_t            chunks[3];  /* recorded so far, by kind */
     struct redact_carry carry[3];   /* the beginning of what may become a secret, by kind */
     uint64_t            texts;      /* of them: text that is not empty */
-    bool                lost;       /* in a fold: superseded, its successor's intent follows */
+    bool                lost;       /* failed or lost: it is made again, its successor's intent follows */
+    uint64_t            due_us;     /* of a lost one: when */
+    uint32_t            tries;      /* from 1 */
+    bool                held;       /* by a budget: a person is asked */
+    struct cost         reserved;   /* while it may cost something; calls 0: not */
+    struct span         retry;      /* policy as the machine gave it, or empty */
     uint64_t           started_us;
     struct model_call *model_call; /* NULL until it was started */
 };
@@ -45,6 +56,7 @@ struct tool_flight {           /* a tool call that has no receipt */
     bool                top;
     bool                safe;      /* may be sent again with the same key, as recorded with the intent */
     bool                unknown;   /* perhaps sent, outcome lost: a person is asked, see its receipt wait */
+    bool                held;      /* by a budget: a person is asked */
     bool                asked;     /* by client: a question to a person (a wait of kind ask) stands for it */
     struct span         node, tool, arguments, context;
     struct span         given;     /* the machine's name of the call, may be empty */
@@ -154,6 +166,9 @@ struct run {
     struct inflight         *calls;
     struct tool_flight  *tools;       /* in the order of their intents */
     struct receipts      receipts;    /* over all attempts */
+    struct spend_row     spend;       /* money.c */
+    bool                 spend_loaded;
+    struct cost          reserved;    /* by its calls in flight */
     struct wf_steps     *steps;
     uint32_t             step_count, step_cap;
     struct timer        *timers;
@@ -188,6 +203,8 @@ struct thread {
     unsigned          refs;    /* runs in RAM */
     unsigned          inflight;
     bool              dirty;
+    struct spend_row  spend;   /* money.c */
+    bool              spend_loaded;
     bool              deleted; /* its row goes with the next commit; nobody finds it any more */
     struct thread    *dirty_next;
 };
@@ -208,6 +225,7 @@ struct engine {
     struct loop_timer     tick, sweep, retention, cron_timer;
     int64_t               retained_from_ms; /* where the next look at old runs goes on; 0: from the oldest */
     struct uuid_map       crons;
+    struct uuid_map       days;       /* workspace -> struct spend_day */
     struct uuid_map       kv;         /* of local.c: values on their way to disk */
     struct uuid_map       parked;     /* run id -> struct parked: those with a due time */
     uint64_t              next_ticket;
@@ -357,10 +375,39 @@ void path_json(struct jw *w, const struct op_path *path); /* an array of its par
 void path_read(struct jv list, struct op_path *ret);
 void path_text(const struct op_path *path, struct buf *out); /* for timers' payload and logs */
 
+/* ---- money.c ---- */
+enum cap { CAP_USD, CAP_TOKENS, CAP_MODEL_CALLS, CAP_TOOL_CALLS, CAP_SECONDS, CAP_COUNT };
+enum admit { ADMIT_GO, ADMIT_HELD, ADMIT_FAILED }; /* HELD: a person is asked, or its refusal is an input; FAILED: the run has ended */
+enum { BUDGET_BIT = 1 << 26 };                     /* in the number of a budget's wait, so that no machine has it */
+struct spend_day {             /* of a workspace */
+    struct spend_row row;
+    struct cost      reserved;
+};
+void        cost_add(struct cost *sum, const struct cost *more);
+struct cost cost_of(const struct run *run, const struct inflight *call, struct jv answer);
+void        cost_put(struct jw *w, const struct cost *cost); /* cost_usd, cost_known; nothing when there was no call */
+struct span cost_priv(struct arena *arena, const struct cost *cost); /* a member of priv */
+struct cost cost_read(struct jv priv);
+void        cost_book(struct run *run, const struct op_path *path, const struct cost *cost);
+/* After its intent is recorded: may the call be made? What it may cost is reserved. */
+enum admit  money_admit_model(struct run *run, struct inflight *call);
+enum admit  money_admit_tool(struct run *run, struct tool_flight *flight);
+void        money_reserve(struct run *run, struct inflight *call); /* without asking: it goes on after a restart */
+void        money_settle(struct run *run, struct inflight *call, const struct cost *cost);
+void        money_abandon(struct run *run, struct inflight *call);
+void        money_answered(struct run *run, struct span details, struct span value, bool rejected);
+void        money_free(struct engine *engine);
+
 /* ---- inflight.c: model calls ---- */
 void inflight_begin(struct run *run, struct inflight *call, uint64_t skip); /* to be started after the commit */
 void inflight_cancel_under(struct run *run, const struct op_path *prefix); /* n == 0: all */
 void inflight_free(struct inflight *call);
+bool inflight_any(const struct run *run); /* something will answer without a person */
+/* A failure that the machine does not see: the call is made again, later. False: it is its last try. */
+bool inflight_retry(struct run *run, const struct pending_input *in);
+void inflight_due(struct run *run);       /* makes those again whose time has come */
+/* The next try of a lost call: its intent, under a new operation. */
+void inflight_again(struct run *run, struct inflight *call);
 void inflight_chunk(struct inflight *call, enum model_chunk_kind kind, struct span text); /* to the ledger */
 
 /* ---- tools.c: tool calls ---- */
@@ -375,6 +422,7 @@ void tool_forget(struct run *run, const struct op_path *path); /* in a fold: it 
 void tool_fold_receipt(struct run *run, const struct record *record, const struct op_path *path); /* in a fold, before tool_forget */
 void tool_answered_by_person(struct run *run, struct op_path wait, struct span answer, bool rejected, struct span by);
 void tool_drop_unanswered(struct run *run, const struct op_path *wait); /* the calls of an expired wait of kind tools */
+void tool_release(struct run *run, bool stop, struct span why); /* what a budget held: it goes, or is refused */
 void tool_quiesce(struct run *run);
 struct op_path tool_of_wait(struct op_path wait); /* the call that a receipt wait stands for */
 void tool_save(const struct run *run, struct jw *w);

@@ -33,10 +33,23 @@ static void count_delta(struct run *run, const struct record *record)
 }
 
 
+/* A call that a budget holds back until a person has answered. */
+static void fold_budget(struct run *run, const struct record *record)
+{
+    struct jv pub = json_read(record->pub, run->fold->arena);
+    bool      held = jv_str_eq(jv_get(pub, "action"), "ask");
+    for (struct inflight *c = run->calls; c; c = c->next)
+        c->held = c->op == record->op ? held : c->held;
+    for (struct tool_flight *t = run->tools; t; t = t->next)
+        t->held = t->op == record->op ? held : t->held;
+}
+
 /* What the host recorded on its own account, amid or behind the machine's effects. */
 static bool fold_host(struct run *run, const struct record *record)
 {
-    if (record->type == REC_DIVERGED)
+    if (record->type == REC_BUDGET)
+        fold_budget(run, record);
+    if (record->type == REC_DIVERGED || record_info(record->type)->class_ == 'H')
         return true;
     if (record_info(record->type)->class_ != 'E' || !record_by_host(record))
         return false;
@@ -58,6 +71,10 @@ static void fold_host_answer(struct run *run, const struct record *record)
     }
     if (wait->row.kind == WAIT_RECEIPT && call)
         call->unknown = false;
+    for (struct inflight *c = run->calls; c && wait->row.kind == WAIT_BUDGET; c = c->next)
+        c->held = false; /* what is still held says so again */
+    for (struct tool_flight *t = run->tools; t && wait->row.kind == WAIT_BUDGET; t = t->next)
+        t->held = false;
     wait_close(run, wait, WAIT_APPROVED, SPAN_NONE, SPAN_NONE);
 }
 
@@ -77,18 +94,33 @@ bool fold_take(struct run *run, enum record_type type, uint32_t op, uint64_t *re
     return true;
 }
 
-/* What the host recorded when it took up a call again: the call goes on under another operation. */
+/* What the host recorded when a call failed or was lost and it made it again: the call goes on under another operation. */
 static void superseded(struct run *run, const struct record *record)
 {
+    struct jv   priv = json_read(record->priv, run->fold->arena);
+    struct cost cost = cost_read(priv);
+    int64_t     due = 0, try_no = 0;
     for (struct inflight *c = run->calls; c; c = c->next)
-        if (c->op == record->op)
+        if (c->op == record->op) {
             c->lost = true;
+            if (jv_i64(jv_get(priv, "due"), &due))
+                c->due_us = (uint64_t)due;
+            if (jv_i64(jv_get(priv, "try"), &try_no))
+                c->tries = (uint32_t)try_no + 1;
+            cost_book(run, &c->path, &cost);
+        }
+    run->last_wall_ms = record->wall_ms;
+    if (jv_i64(jv_get(priv, "us"), &due) && (uint64_t)due > run->now_us)
+        run->now_us = (uint64_t)due;
 }
 
 static void supersede(struct run *run, const struct record *record)
 {
+    struct arena *arena = run->fold->arena;
+    struct uuid   old = { { 0 } };
+    uuid_parse(jv_string(jv_get(json_read(record->pub, arena), "supersedes_call_id"), arena), &old);
     for (struct inflight *c = run->calls; c; c = c->next)
-        if (c->lost) {
+        if (c->lost && uuid_eq(operation_id(run->row.id, run->row.attempt, c->op), old)) {
             struct op *op = run_op(run, &c->path);
             c->lost = false;
             c->op = record->op;
@@ -112,6 +144,8 @@ static void forget_answered(struct run *run, const struct record *record, const 
             if (op_path_eq(&(*p)->path, path)) {
                 struct inflight *call = *p;
                 *p = call->next;
+                struct cost cost = cost_read(json_read(record->priv, run->fold->arena));
+                cost_book(run, path, &cost);
                 if (record->type == REC_MODEL_FINISHED && !call->on_node)
                     run_step_finished(run, path, call->op);
                 run_op_drop(run, path);
@@ -269,6 +303,7 @@ static void fold_one(struct run *run, const struct record *record)
             diverge(run, record_info(record->type)->ar_type);
         break;
     default:
+        (void)fold_host(run, record);
         break;
     }
 }
@@ -320,6 +355,12 @@ static void save_ops(const struct run *run, struct jw *w)
         key_u64(w, "parent", op->parent);
         key_u64(w, "us", op->started_us);
         key_u64(w, "steps", op->wf_steps);
+        if (op->cost.calls) {
+            struct arena scratch = { 0 };
+            buf_byte(w->out, ',');
+            buf_span(w->out, cost_priv(&scratch, &op->cost));
+            arena_done(&scratch);
+        }
         jw_key(w, "top");
         jw_bool(w, op->top);
         jw_key(w, "exec");
@@ -359,6 +400,13 @@ static void save_calls(const struct run *run, struct jw *w)
         jw_key(w, "request");
         jw_raw(w, c->request);
         key_u64(w, "us", c->started_us);
+        key_span(w, "retry", c->retry);
+        key_u64(w, "due", c->due_us);
+        key_u64(w, "tries", c->tries);
+        jw_key(w, "lost");
+        jw_bool(w, c->lost);
+        jw_key(w, "held");
+        jw_bool(w, c->held);
         key_u64(w, "texts", c->texts);
         jw_key(w, "chunks");
         jw_arr(w);
@@ -481,6 +529,12 @@ static void load_calls(struct run *run, struct jv list)
         c->request = arena_copy(&run->host_arena, jv_raw(jv_get(it.value, "request")));
         c->started_us = get_u64(it.value, "us");
         c->texts = get_u64(it.value, "texts");
+        c->retry = get_text(run, it.value, "retry");
+        c->due_us = get_u64(it.value, "due");
+        c->tries = (uint32_t)get_u64(it.value, "tries");
+        c->tries += !c->tries; /* of an older snapshot */
+        c->lost = jv_bool(jv_get(it.value, "lost"), false);
+        c->held = jv_bool(jv_get(it.value, "held"), false);
         for (size_t i = 0; i < ARRAY_LEN(c->chunks); i++) {
             int64_t n = 0;
             jv_i64(jv_at(jv_get(it.value, "chunks"), i), &n);
@@ -501,6 +555,7 @@ static void load_ops(struct run *run, struct jv list)
         op->no = (uint32_t)get_u64(it.value, "no");
         op->started_us = get_u64(it.value, "us");
         op->wf_steps = (uint32_t)get_u64(it.value, "steps");
+        op->cost = cost_read(it.value);
         op->node_exec = jv_bool(jv_get(it.value, "exec"), false);
         op->counted = true; /* with the commit of the snapshot */
         op->try_no = (uint32_t)get_u64(it.value, "try");
@@ -643,23 +698,8 @@ static void supersede_call(struct run *run, struct inflight *call)
     jw_bool(&w, true);
     run_record(run, REC_MODEL_FAILED, 0, call->texts ? 1 : 0, old, call->delta_parent, payload_end(engine, &w),
                SPAN("{\"superseded\":true}"), NULL);
-    call->op = ++run->op_next;
-    if (!call->on_node)
-        call->delta_op = call->op;
-    memset(call->chunks, 0, sizeof call->chunks);
-    call->texts = 0;
-    struct op *op = run_op(run, &call->path);
-    if (op)
-        op->no = call->op;
-    struct uuid id = operation_id(run->row.id, run->row.attempt, call->op);
-    w = payload_begin(engine, call->node);
-    jw_key(&w, "model");
-    jw_str(&w, call->model.n ? call->model : call->provider);
-    jw_key(&w, "call_id");
-    jw_uuid(&w, &id);
-    jw_key(&w, "supersedes_call_id");
-    jw_uuid(&w, &old_id);
-    run_record(run, REC_MODEL_STARTED, 0, 0, call->op, call->delta_parent, payload_end(engine, &w), SPAN_NONE, NULL);
+    call->lost = true;
+    inflight_again(run, call);
 }
 
 void run_go_live(struct run *run)
@@ -677,8 +717,12 @@ void run_go_live(struct run *run)
     }
     for (struct inflight *c = run->calls; c; c = c->next) {
         uint64_t skip = 0;
+        if (c->lost || c->held) /* its time comes, or its answer */
+            continue;
+        if (!c->on_node)
+            money_reserve(run, c);
         if (model_resumable(engine->config.models, c->provider))
-            skip = c->chunks[DELTA_TEXT];
+            skip = c->chunks[DELTA_TEXT] + c->chunks[DELTA_REASONING] + c->chunks[DELTA_ARGUMENTS];
         else
             supersede_call(run, c);
         inflight_begin(run, c, skip);

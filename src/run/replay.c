@@ -77,7 +77,7 @@ uint64_t replay_seed(const struct run *run, uint64_t otherwise)
 static void put_plain(struct jw *w, struct jv object, struct arena *arena)
 {
     static const char *const left_out[] = { "node_execution_id", "call_id", "checkpoint_id", "approval_id", "child_run_id",
-                                            "failure_id", "duration_ms", "step", "try_no", "state_hash", "tool_call_id", "pending" };
+                                            "failure_id", "duration_ms", "step", "try_no", "state_hash", "tool_call_id", "pending", "cost_usd", "cost_known" };
     jw_obj(w);
     for (struct jv_iter it = jv_iter(object); jv_step(&it);) {
         size_t i = 0;
@@ -702,7 +702,7 @@ static bool feed_end(struct run *run)
     struct replay *r = run->replay;
     struct arena  *turn = &run->engine->turn;
     struct jv      pub = r->end ? json_read(r->end->pub, turn) : (struct jv){ .doc = NULL };
-    bool           busy = run->calls || run->timers || run->children || tool_in_flight(run);
+    bool           busy = inflight_any(run) || run->timers || run->children || tool_in_flight(run);
     if (!busy && !run->waits)
         return true;
     if (r->end && r->end->type == REC_RUN_FAILED) {

@@ -265,6 +265,9 @@ void run_arm(struct run *run)
     for (const struct timer *t = run->timers; t; t = t->next)
         if (!due || t->due_us < due)
             due = t->due_us ? t->due_us : 1;
+    for (const struct inflight *c = run->calls; c; c = c->next)
+        if (c->lost && (!due || c->due_us < due))
+            due = c->due_us ? c->due_us : 1;
     for (const struct open_wait *w = run->waits; w; w = w->next)
         if (w->expires_us && (!due || w->expires_us < due))
             due = w->expires_us;
@@ -283,6 +286,7 @@ void run_wake_fire(struct loop_timer *timer)
         run_fail_code(run, "run_timeout", "timeout", false, "the run took longer than its run_timeout_ms");
         return;
     }
+    inflight_due(run);
     for (const struct timer *t = run->timers; t; t = t->next)
         if (t->due_us <= now)
             run_input(run, &(struct pending_input){ .kind = IN_TIMER, .path = t->path });

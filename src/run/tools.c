@@ -20,7 +20,7 @@ struct tool_flight *tool_flight_at(const struct run *run, const struct op_path *
 bool tool_in_flight(const struct run *run)
 {
     for (const struct tool_flight *t = run->tools; t; t = t->next)
-        if (t->by != TOOL_BY_CLIENT && !t->unknown)
+        if (t->by != TOOL_BY_CLIENT && !t->unknown && !t->held)
             return true;
     return false;
 }
@@ -157,7 +157,7 @@ static void committed(void *arg, enum err err)
     if (!err && run && !run->gone && uuid_eq(run->row.attempt, intent->attempt) && !engine->draining)
         for (t = run->tools; t && t->op != intent->op;)
             t = t->next;
-    if (t && !t->call && !t->unknown)
+    if (t && !t->call && !t->unknown && !t->held)
         send(t);
     free(intent);
 }
@@ -377,12 +377,35 @@ void tool_apply(struct run *run, const struct effect *fx)
     struct receipt  earlier = found ? *found : (struct receipt){ .seq = 0 };
     receipt_add(run, t->key, t->op, t->name);
     flight_add(run, t);
-    if (run->fold || replay_is_strict(run) || replay_broken(run) || t->by == TOOL_BY_CLIENT)
+    if (run->fold || replay_is_strict(run) || replay_broken(run))
         return;
+    if (t->by == TOOL_BY_CLIENT) {
+        (void)money_admit_tool(run, t);
+        return;
+    }
     if (t->by == TOOL_BY_LOCAL && !span_is(t->tool, "tools.list"))
         local_call(run, t);
-    else
+    else if ((found && earlier.state == RECEIPT_OK) || money_admit_tool(run, t) == ADMIT_GO)
         follow_up(run, t, found ? &earlier : NULL);
+}
+
+void tool_release(struct run *run, bool stop, struct span why)
+{
+    for (bool found = true; found && !run->gone;) {
+        struct tool_flight *t = run->tools;
+        while (t && !t->held)
+            t = t->next;
+        found = t != NULL;
+        if (!found)
+            return;
+        t->held = false;
+        if (stop)
+            answer(t, ERR_BUDGET, why, true);
+        else if (money_admit_tool(run, t) != ADMIT_GO)
+            return;
+        else if (t->by != TOOL_BY_CLIENT)
+            send_later(t);
+    }
 }
 
 /* ---- the receipt ---- */
@@ -484,7 +507,7 @@ void tool_go_live(struct run *run)
     struct op_path asked[16];
     unsigned       count = 0;
     for (struct tool_flight *t = run->tools; t; t = t->next) {
-        if (t->by == TOOL_BY_CLIENT || t->unknown)
+        if (t->by == TOOL_BY_CLIENT || t->unknown || t->held)
             continue;
         if (t->safe) {
             send_later(t);
@@ -510,7 +533,7 @@ void tool_save(const struct run *run, struct jw *w)
     jw_arr(w);
     for (const struct tool_flight *t = run->tools; t; t = t->next) {
         const struct { const char *name; uint64_t v; } numbers[] = {
-            { "op", t->op }, { "parent", t->parent }, { "by", t->by }, { "top", t->top }, { "safe", t->safe }, { "unknown", t->unknown },
+            { "op", t->op }, { "parent", t->parent }, { "by", t->by }, { "top", t->top }, { "safe", t->safe }, { "unknown", t->unknown }, { "held", t->held },
             { "asked", t->asked }, { "step", t->wf_step }, { "model_op", t->model_op }, { "us", t->started_us },
         };
         const struct { const char *name; struct span v; } texts[] = {
@@ -566,7 +589,7 @@ static void load_flight(struct run *run, struct jv v)
     struct tool_flight *t = mem_alloc(sizeof *t);
     int64_t             us = 0;
     *t = (struct tool_flight){ .run = run, .op = get_u32(v, "op"), .parent = get_u32(v, "parent"), .by = (enum tool_by)get_u32(v, "by"),
-                               .top = get_u32(v, "top"), .safe = get_u32(v, "safe"), .unknown = get_u32(v, "unknown"),
+                               .top = get_u32(v, "top"), .safe = get_u32(v, "safe"), .unknown = get_u32(v, "unknown"), .held = get_u32(v, "held"),
                                .asked = get_u32(v, "asked"), .wf_step = get_u32(v, "step"), .model_op = get_u32(v, "model_op") };
     path_read(jv_get(v, "path"), &t->path);
     jv_i64(jv_get(v, "us"), &us);

@@ -30,7 +30,8 @@ enum err rig_open(struct rig *rig, struct error *error)
         e = http_client_new(rig->loop, &rig->client, error);
     if (!e)
         e = models_new(rig->loop, rig->client, (struct jv){ 0 }, &rig->models, error);
-    struct engine_config config = { .loop = rig->loop, .store = rig->store, .models = rig->models, .tools = rig->tools, .machines = machines,
+    struct engine_config config = { .loop = rig->loop, .store = rig->store, .models = rig->models, .tools = rig->tools, .prices = rig->prices,
+                                    .run_budget = rig->run_budget, .day_budget = rig->day_budget, .machines = machines,
                                     .ledger = rig->ledger };
     if (!e)
         e = engine_new(&config, &rig->engine, error);

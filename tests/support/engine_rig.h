@@ -16,7 +16,9 @@ struct rig {
     struct engine          *engine;
     struct uuid             tenant, workspace;
     struct ledger_config    ledger;
-    struct engine_tools     tools;  /* set before rig_open */
+    struct engine_tools     tools;  /* these are set before rig_open */
+    const struct prices    *prices;
+    struct plan_budget      run_budget, day_budget;
     bool                  (*until)(void *user);
     void                   *until_user;
     uint64_t                give_up_us;
