@@ -420,6 +420,15 @@ static void metrics(struct call *call)
     runs_by_status(out, &e, engine_now_ms(call->api->engine));
     figure(out, "stale_writes_refused_total", "counter", "Writes of an older epoch that were refused", stale_writes(call));
     figure(out, "model_calls_total", "counter", "Model calls started", e.model_calls);
+    figure(out, "model_retries_total", "counter", "Model calls that failed and are made again", e.model_retries);
+    figure(out, "model_calls_unpriced_total", "counter", "Model calls whose price is not known", e.calls_unpriced);
+    figure(out, "tool_calls_total", "counter", "Tool calls sent", e.tool_calls);
+    figure(out, "tool_outcomes_asked_total", "counter", "Tool calls whose outcome a person was asked for", e.receipts_asked);
+    figure(out, "budgets_reached_total", "counter", "Calls that a cap stood in the way of", e.budgets_reached);
+    BUF_LIT(out, "# HELP perdure_model_cost_usd_total Cost of model calls that have a price\n# TYPE perdure_model_cost_usd_total counter\n"
+                 "perdure_model_cost_usd_total ");
+    usd_text((int64_t)e.cost_pico, out);
+    buf_byte(out, '\n');
     figure(out, "turns_total", "counter", "Turns of the engine that wrote something", e.turns);
     figure(out, "events_appended_total", "counter", "Events appended to streams", l.appended);
     figure(out, "events_published_total", "counter", "Events on disk and shown", l.published);

@@ -3,6 +3,7 @@
 #include "cli/config.h"
 #include "base/fields.h"
 #include "cli/commands.h"
+#include "workflow/budget.h"
 
 enum { CONFIG_MAX = 1 << 20 };
 
@@ -29,6 +30,7 @@ enum err config_load(const char *path, struct config *ret, struct error *error)
         { "mcp_servers", &ret->mcp_servers },
         { "outbound",    &ret->outbound },
         { "redact",      &ret->redact },
+        { "budgets",     &ret->budgets },
     };
     for (struct jv_iter it = jv_iter(root); jv_step(&it);) {
         size_t i = 0;
@@ -58,6 +60,45 @@ enum err config_outbound(const struct config *config, struct http_client *client
         http_client_allow(client, outbound);
     arena_done(&arena);
     return err;
+}
+
+static enum err read_budget(struct jv budget, const char *pointer, struct plan_budget *ret, struct error *error)
+{
+    struct arena       arena = { 0 };
+    struct issues      issues = { .arena = &arena };
+    struct budget_text text = { 0 };
+    struct buf         at = { 0 };
+    enum err           e = ERR_OK;
+    budget_read(budget, &arena, &at, &issues, &text);
+    *ret = text.budget;
+    if (issues.count) {
+        char field[64];
+        struct span member = issues.items[0].pointer;
+        size_t skip = member.n < sizeof "/budget" - 1 ? member.n : sizeof "/budget" - 1; /* its name in a definition */
+        snprintf(field, sizeof field, "%s%.*s", pointer, (int)(member.n - skip), member.p + skip);
+        e = error_set(error, ERR_VALIDATION, field, "%.*s", SPAN_ARG(issues.items[0].message));
+    }
+    buf_done(&at);
+    arena_done(&arena);
+    return e;
+}
+
+enum err config_budgets(const struct config *config, struct plan_budget *ret_run, struct plan_budget *ret_day, struct error *error)
+{
+    struct budget_fields { struct jv run, day; } want = { 0 };
+    static const struct field fields[] = { { "run", FIELD_OBJECT, offsetof(struct budget_fields, run), false, 0, 0 },
+                                           { "workspace_day", FIELD_OBJECT, offsetof(struct budget_fields, day), false, 0, 0 } };
+    struct arena              arena = { 0 };
+    enum err                  e = ERR_OK;
+    *ret_run = *ret_day = (struct plan_budget){ 0 };
+    if (!jv_is(config->budgets, JSON_NONE))
+        e = fields_read(config->budgets, "/budgets", fields, ARRAY_LEN(fields), &arena, &want, error);
+    if (!e)
+        e = read_budget(want.run, "/budgets/run", ret_run, error);
+    if (!e)
+        e = read_budget(want.day, "/budgets/workspace_day", ret_day, error);
+    arena_done(&arena);
+    return e;
 }
 
 void config_done(struct config *config)

@@ -231,6 +231,8 @@ static enum err start_engine(struct server *s, struct error *error)
                                     .retention_ms = s->o.retention_ms ? s->o.retention_ms : s->o.retention_days * DAY_MS,
                                     .thread_queue_max = (uint32_t)s->o.thread_queue };
     if (!e)
+        e = config_budgets(&s->config, &engine.run_budget, &engine.day_budget, error);
+    if (!e)
         e = engine_new(&engine, &s->engine, error);
     if (!e)
         engine_attach_inbox(s->engine, s->inbox);

@@ -82,7 +82,7 @@ struct engine_stats {
     uint64_t by_status[RUN_STATUS_COUNT]; /* transitions into it since start */
     int64_t  now[RUN_STATUS_COUNT];       /* runs that are in it; of the statuses that end a run only what changed since start */
     uint64_t tokens_in, tokens_out;       /* as models reported them */
-    uint64_t cost_pico, calls_unpriced, budgets_reached, model_retries; /* cost in 10^-12 USD, of the calls that have a price */
+    uint64_t cost_pico, calls_unpriced, budgets_reached, model_retries, receipts_asked; /* cost in 10^-12 USD, of the calls that have a price */
     int64_t  pending_since_ms;            /* created_ms of the pending run that waits longest, as of the last look; 0: none */
 };
 void engine_stats(const struct engine *engine, struct engine_stats *ret);
@@ -112,6 +112,11 @@ void                catalog_put_version(struct engine *engine, const struct vers
 /* Compiles a definition into a plan that is stored with the turn; *ret_hash names it. ERR_VALIDATION with issues (pointers
  * relative to the definition), ERR_UNSUPPORTED_BINDING when that is all that is wrong. */
 enum err catalog_compile(struct engine *engine, struct jv definition, struct sha256 *ret_hash, struct issues *issues);
+
+/* ---- money (model.md 7.2): sums over all calls and attempts, as of the last commit ---- */
+enum spend_kind { SPEND_RUN, SPEND_THREAD, SPEND_DAY }; /* stored. DAY: of a workspace, id is its own */
+/* Any thread, on a reader with an open snapshot. False: nothing was spent, *ret is zero. */
+bool spend_read(struct reader *reader, struct uuid workspace, enum spend_kind kind, struct uuid id, int64_t day, struct spend_row *ret);
 
 /* ---- idempotency (model.md 2.2) ---- */
 struct idem_hit {

@@ -7,7 +7,6 @@
 #include "run/inner.h"
 #include <stdlib.h>
 
-enum { SPEND_RUN, SPEND_THREAD, SPEND_DAY }; /* stored */
 enum { OUTPUT_GUESS = 4096, DAY_MS = 86400000 };
 
 static const char *const cap_names[CAP_COUNT] = { "usd", "tokens", "model_calls", "tool_calls", "seconds" };
@@ -63,6 +62,12 @@ void money_free(struct engine *engine)
     for (size_t i = 0; (day = uuid_map_next(&engine->days, &i));)
         free(day);
     uuid_map_done(&engine->days);
+}
+
+bool spend_read(struct reader *reader, struct uuid workspace, enum spend_kind kind, struct uuid id, int64_t day, struct spend_row *ret)
+{
+    *ret = (struct spend_row){ .workspace = workspace, .kind = kind, .id = id, .day = day };
+    return !reader_get(reader, TABLE_spend, ret) && ret->model_calls + ret->tool_calls > 0;
 }
 
 /* ---- sums ---- */

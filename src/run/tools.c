@@ -216,6 +216,7 @@ static void ask_for_receipt(struct run *run, struct tool_flight *t)
                                       "Whether the call of %.*s took effect is not known. Answer \"repeat\" to send it again, \"failed\", "
                                       "or {\"result\": …}.", SPAN_ARG(t->tool));
     t->unknown = true;
+    run->engine->stats.receipts_asked++;
     wait_ask(run, WAIT_RECEIPT, wait_of_tool(t->path), t->op, t->node, t->name, prompt, span_of(receipt_schema), call_details(run, t));
 }
 

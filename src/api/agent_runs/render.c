@@ -115,6 +115,31 @@ void render_run(struct jw *w, const struct run_row *row, unsigned flags)
     render_origin(w, row);
 }
 
+void render_spend(struct jw *w, struct reader *reader, struct uuid workspace, enum spend_kind kind, struct uuid id)
+{
+    struct spend_row row;
+    struct buf       text = { 0 };
+    if (!spend_read(reader, workspace, kind, id, 0, &row))
+        return;
+    jw_key(w, "usage");
+    jw_obj(w);
+    put_i64(w, "input_tokens", row.tokens_in);
+    put_i64(w, "output_tokens", row.tokens_out);
+    put_i64(w, "model_calls", row.model_calls);
+    put_i64(w, "tool_calls", row.tool_calls);
+    jw_end(w);
+    if (row.unpriced) {
+        jw_key(w, "cost_known");
+        jw_bool(w, false);
+    }
+    if (row.unpriced < row.model_calls) { /* of the calls that have a price */
+        usd_text(row.usd, &text);
+        jw_key(w, "cost_usd");
+        jw_str(w, buf_view(&text));
+        buf_done(&text);
+    }
+}
+
 /* ---- events ---- */
 
 struct attempt_ref attempt_ref_make(struct uuid run, struct uuid attempt, struct uuid root, struct uuid parent_operation)

@@ -8,6 +8,9 @@ enum { RENDER_LIST = 1 }; /* long inputs and outputs are cut (6.8) */
 /* The members of a Run, without the braces. */
 void render_run(struct jw *w, const struct run_row *row, unsigned flags);
 
+/* Members usage and cost_usd of a run or thread that has called something; cost_known false: some calls have no price. */
+void render_spend(struct jw *w, struct reader *reader, struct uuid workspace, enum spend_kind kind, struct uuid id);
+
 /* What every event of an attempt shares. */
 struct attempt_ref {
     struct uuid run, attempt, root, parent_operation; /* parent_operation: of the run, nil for a top-level one */

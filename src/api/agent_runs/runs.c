@@ -549,6 +549,7 @@ void runs_get(struct call *call)
     fill_latest(call->reader, &row);
     jw_obj(&call->w);
     render_run(&call->w, &row, 0);
+    render_spend(&call->w, call->reader, row.workspace, SPEND_RUN, row.id);
     put_position(call, &row);
     jw_end(&call->w);
     call_send(call, 200);

@@ -45,6 +45,8 @@ static void render_thread(struct jw *w, struct reader *reader, const struct thre
     jw_time(w, row->created_ms);
     jw_key(w, "updated_at");
     jw_time(w, row->updated_ms);
+    if (reader)
+        render_spend(w, reader, row->workspace, SPEND_THREAD, row->id);
     jw_end(w);
 }
 
