@@ -494,7 +494,7 @@ static void run_large(uint32_t count, uint32_t parallel, uint64_t seed)
     l.from = arena_alloc(&arena, count * sizeof l.from[0]);
     l.from_count = ARENA_ARRAY(&arena, uint8_t, count);
     put_large(&l, &seed, &text);
-    assert_int_equal(graph_ops.compile(rig_parse(text.p, &arena), &plan, &issues), ERR_OK);
+    assert_int_equal(rig_plan(rig_parse(text.p, &arena), &plan, &issues), ERR_OK);
     assert_int_equal(graph_ops.init(&plan, &machine_arena, &m), ERR_OK);
     struct input in = { .kind = IN_START, .value = SPAN("{}") };
     while (!ended) {
