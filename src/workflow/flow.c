@@ -44,7 +44,7 @@ struct machine *flow_new(const struct plan *plan, struct arena *arena)
     f->docs = ARENA_ARRAY(arena, struct jv, n);
     f->doc_turn = ARENA_ARRAY(arena, uint32_t, n);
     f->plans = ARENA_ARRAY(arena, const struct plan *, n);
-    for (unsigned i = 0; i < 2; i++)
+    for (unsigned i = 0; i < FLOW_SETS; i++)
         f->ready[i] = ARENA_ARRAY(arena, uint64_t, n / 64 + 1);
     for (uint32_t i = 0; i < n; i++) {
         f->nodes[i].left = flow->nodes[i].sources;
@@ -94,13 +94,13 @@ static bool wants_output(const struct flow_run *f, uint32_t node)
     return false;
 }
 
-static void ready_set(struct flow_run *f, uint32_t node, unsigned set, bool on)
+static void ready_set(struct flow_run *f, uint32_t node, enum flow_set set, bool on)
 {
     uint64_t bit = UINT64_C(1) << (node & 63);
     f->ready[set][node / 64] = on ? f->ready[set][node / 64] | bit : f->ready[set][node / 64] & ~bit;
 }
 
-static uint32_t ready_first(const struct flow_run *f, unsigned set)
+static uint32_t ready_first(const struct flow_run *f, enum flow_set set)
 {
     for (uint32_t i = 0; i <= f->flow->node_count / 64; i++)
         if (f->ready[set][i])
@@ -109,9 +109,9 @@ static uint32_t ready_first(const struct flow_run *f, unsigned set)
 }
 
 /* Models and fan-outs take a place, the others are done at once. */
-static unsigned ready_kind(const struct flow_node *node)
+static enum flow_set ready_kind(const struct flow_node *node)
 {
-    return is_model(&node->job) || node->job.type == FLOW_FANOUT ? 0 : 1;
+    return is_model(&node->job) || node->job.type == FLOW_FANOUT ? SET_PLACED : SET_FREE;
 }
 
 /* ---- what follows when a node is done ---- */
@@ -204,7 +204,8 @@ void flow_make_ready(struct flow_run *f)
         if (f->nodes[i].status == FLOW_PENDING && outlook_of(f, i) == OUTLOOK_READY)
             ready_set(f, i, ready_kind(n), true);
         if (n->job.type == FLOW_FANOUT && has_item_to_start(n, &f->nodes[i]))
-            ready_set(f, i, 1, true);
+            ready_set(f, i, SET_FREE, true);
+        ready_set(f, i, SET_RUNNING, f->nodes[i].status == FLOW_RUNNING);
     }
 }
 
@@ -264,11 +265,9 @@ static struct span hashed_state(struct turn *t)
     jw_obj(&w);
     jw_key(&w, "next");
     jw_arr(&w);
-    for (uint32_t i = 0; i < f->flow->node_count; i++) {
-        bool ready = ((f->ready[0][i / 64] | f->ready[1][i / 64]) >> (i & 63)) & 1;
-        if (ready || f->nodes[i].status == FLOW_RUNNING)
-            jw_str(&w, f->flow->nodes[i].job.node.id);
-    }
+    for (uint32_t i = 0; i <= f->flow->node_count / 64; i++)
+        for (uint64_t bits = f->ready[SET_PLACED][i] | f->ready[SET_FREE][i] | f->ready[SET_RUNNING][i]; bits; bits &= bits - 1)
+            jw_str(&w, f->flow->nodes[i * 64 + (uint32_t)__builtin_ctzll(bits)].job.node.id);
     jw_arr_end(&w);
     jw_key(&w, "state");
     jw_obj(&w);
@@ -343,7 +342,8 @@ static void leave_flight(struct turn *t, uint32_t node)
     t->f->waiting -= ns->waits;
     t->f->running--;
     ns->waits = false;
-    ready_set(t->f, node, 1, false);
+    ready_set(t->f, node, SET_FREE, false);
+    ready_set(t->f, node, SET_RUNNING, false);
 }
 
 static void collect_clear(struct turn *t, uint32_t node)
@@ -380,8 +380,8 @@ static void cancel(struct turn *t, uint32_t node)
 {
     struct flow_state *ns = &t->f->nodes[node];
 
-    ready_set(t->f, node, 0, false);
-    ready_set(t->f, node, 1, false);
+    ready_set(t->f, node, SET_PLACED, false);
+    ready_set(t->f, node, SET_FREE, false);
     if (ns->status == FLOW_RUNNING) {
         struct effect *fx = effect_add(t->out, FX_ABORT, path_of(t->f, node));
         fx->node = t->f->flow->nodes[node].job.node.id;
@@ -474,8 +474,17 @@ static void rewind_flights(struct flow_run *f)
     for (uint32_t i = 0; i < f->flow->node_count; i++)
         rewind_node(f, i);
     f->running = f->waiting = 0;
-    memset(f->ready[0], 0, (f->flow->node_count / 64 + 1) * sizeof f->ready[0][0]);
-    memset(f->ready[1], 0, (f->flow->node_count / 64 + 1) * sizeof f->ready[1][0]);
+    for (unsigned i = 0; i < FLOW_SETS; i++)
+        memset(f->ready[i], 0, (f->flow->node_count / 64 + 1) * sizeof f->ready[i][0]);
+}
+
+/* Nodes that run, timers of nodes that do not. */
+static uint32_t in_flight(const struct flow_run *f)
+{
+    uint32_t count = f->running;
+    for (uint32_t i = 0; i < f->flow->node_count; i++)
+        count += f->nodes[i].collect_due_us > 0;
+    return count;
 }
 
 /* `node` has told of its failure and counts as running still. */
@@ -484,7 +493,10 @@ static void fail_run(struct turn *t, const struct fault *fault, uint32_t node)
     CLEANUP(buf_done) struct buf text = { 0 };
     struct flow_run *f = t->f;
 
-    effect_add(t->out, FX_ABORT, (struct op_path){ 0 })->top = true;
+    if (node != NO_INDEX)
+        limit_clear(t, node);
+    if (in_flight(f) > (node != NO_INDEX) || t->m->paused)
+        effect_add(t->out, FX_ABORT, (struct op_path){ 0 })->top = true;
     t->m->paused = false;
     for (uint32_t i = 0; i < f->flow->node_count; i++)
         if (i != node && f->nodes[i].status == FLOW_RUNNING) {
@@ -753,6 +765,18 @@ static enum verdict call_step(struct turn *t, const struct calling *c, bool begi
     return verdict;
 }
 
+/* Nothing that large is put together. */
+static bool is_too_large(struct turn *t, uint32_t node, size_t bytes)
+{
+    struct fault fault;
+    if (bytes <= FLOW_OUTPUT_MAX)
+        return false;
+    fault = flow_fault("OUTPUT_TOO_LARGE", "validation",
+                       arena_printf(t->out->arena, "The output would have %zu bytes, and at most %d may be.", bytes, FLOW_OUTPUT_MAX));
+    fail_node(t, node, &fault);
+    return true;
+}
+
 /* ---- fan-outs ---- */
 
 static void finish_fanout(struct turn *t, uint32_t node)
@@ -760,7 +784,12 @@ static void finish_fanout(struct turn *t, uint32_t node)
     CLEANUP(buf_done) struct buf text = { 0 };
     struct flow_state *ns = &t->f->nodes[node];
     struct jw w = jw_on(&text);
+    size_t bytes = 0;
 
+    for (uint32_t i = 0; i < ns->item_count; i++)
+        bytes += ns->items[i].output.n;
+    if (is_too_large(t, node, bytes))
+        return;
     jw_obj(&w);
     jw_key(&w, "results");
     jw_arr(&w);
@@ -788,7 +817,7 @@ static void look_at_fanout(struct turn *t, uint32_t node)
     const struct flow_node *n = &t->f->flow->nodes[node];
     struct flow_state *ns = &t->f->nodes[node];
 
-    ready_set(t->f, node, 1, has_item_to_start(n, ns));
+    ready_set(t->f, node, SET_FREE, has_item_to_start(n, ns));
     if (ns->failed_item != NO_INDEX && ns->items_flying == 0)
         fail_fanout(t, node);
     else if (ns->items_done == ns->item_count)
@@ -858,7 +887,7 @@ static void start_item(struct turn *t, uint32_t node)
     item->status = FLOW_RUNNING;
     item->call.node.id = arena_printf(t->m->arena, "%.*s:%.*s:%u", SPAN_ARG(n->job.node.id), SPAN_ARG(n->sub.node.id), i);
     ns->items_flying++;
-    ready_set(t->f, node, 1, has_item_to_start(n, ns));
+    ready_set(t->f, node, SET_FREE, has_item_to_start(n, ns));
     struct effect *fx = item_effect(t, node, i, NODE_START);
     fx->node_.step = t->m->steps++;
     fx->node_.capability_ref = span_of(n->sub.node.capability->name);
@@ -920,6 +949,11 @@ static void run_join(struct turn *t, uint32_t node)
         fail_node(t, node, &fault);
         return;
     }
+    size_t bytes = 0;
+    for (uint32_t i = 0; i < count; i++)
+        bytes += f->nodes[ns->got[i]].output.n;
+    if (is_too_large(t, node, bytes))
+        return;
     qsort(ns->got, count, sizeof ns->got[0], by_number);
     struct jw w = jw_on(&text);
     jw_obj(&w);
@@ -934,10 +968,10 @@ static void run_transform(struct turn *t, uint32_t node)
     struct flow_source source = source_of(t, (struct jv){ 0 });
     struct span output;
     struct fault fault;
-    if (flow_transform(&t->f->flow->nodes[node].job, &source, t->out->arena, &output, &fault))
-        finish_node(t, node, output);
-    else
+    if (!flow_transform(&t->f->flow->nodes[node].job, &source, t->out->arena, &output, &fault))
         fail_node(t, node, &fault);
+    else
+        finish_node(t, node, output);
 }
 
 static void model_step(struct turn *t, uint32_t node, bool begin)
@@ -979,6 +1013,7 @@ static void start_node(struct turn *t, uint32_t node)
     ns->execs++;
     ns->step = t->m->steps++;
     ns->call.node.id = n->job.node.id;
+    ready_set(t->f, node, SET_RUNNING, true);
     t->f->running++;
     t->starts++;
     struct effect *fx = node_effect(t, node, NODE_START);
@@ -986,7 +1021,7 @@ static void start_node(struct turn *t, uint32_t node)
     fx->node_.capability_version = span_of(n->job.node.capability->version);
     fx->node_.execution_binding = n->job.node.binding;
     set_collect_timers(t, node);
-    if (t->f->flow->node_timeout_us && ready_kind(n) == 0)
+    if (t->f->flow->node_timeout_us && ready_kind(n) == SET_PLACED)
         limit_set(t, node, t->f->flow->node_timeout_us);
     switch (n->job.type) {
     case FLOW_LLM:
@@ -1110,7 +1145,7 @@ static void deliver_message(struct turn *t)
 
 static uint32_t next_to_start(const struct flow_run *f)
 {
-    uint32_t free = ready_first(f, 1), placed = f->running - f->waiting < f->flow->parallel ? ready_first(f, 0) : NO_INDEX;
+    uint32_t free = ready_first(f, SET_FREE), placed = f->running - f->waiting < f->flow->parallel ? ready_first(f, SET_PLACED) : NO_INDEX;
     return free < placed ? free : placed;
 }
 

@@ -29,6 +29,7 @@
 
 enum {
     FLOW_ITEMS_MAX = 10000,
+    FLOW_OUTPUT_MAX = 8 << 20, /* bytes that a join, a transform or a fan-out may put together: joins of joins double */
     FLOW_PARALLEL = 4, /* default max_parallelism */
     FLOW_BACKOFF = 0x0fffffff, FLOW_LIMIT = 0x0e000000, FLOW_COLLECT = 0x0d000000,
 };
@@ -146,12 +147,18 @@ struct flow_state {
     struct slot output;
 };
 
+enum flow_set {
+    SET_PLACED,  /* can start when there is a place */
+    SET_FREE,    /* can start without one; fan-outs that can start an item */
+    SET_RUNNING,
+    FLOW_SETS
+};
 struct flow_run {
     struct machine *m;
     const struct flow *flow;
     struct flow_state *nodes; /* as flow->nodes */
     uint32_t running, waiting, order;
-    uint64_t *ready[2];       /* bit sets: nodes that can start when there is a place; … that need none, and fan-outs with items */
+    uint64_t *ready[FLOW_SETS]; /* bit sets of nodes */
     struct jv models;         /* $models of the input, or absent */
     const struct plan **plans; /* by node: the agent's plan in this run, if it is another than the node's */
     struct jv *docs;          /* scratch: outputs that this step has parsed */

@@ -256,7 +256,9 @@ static void put_filled_text(struct filling *f, struct jv v, struct buf *out)
         buf_put(&filled, p, (size_t)((brace ? brace : end) - p));
         if (!brace)
             break;
-        const struct binding *b = (behind = marker_at(brace, end, &name)) ? find_marker(f, name) : NULL;
+        /* The caller sees that it became too large. */
+        bool room = filled.len + out->len <= FLOW_OUTPUT_MAX;
+        const struct binding *b = (behind = marker_at(brace, end, &name)) && room ? find_marker(f, name) : NULL;
         if (!b)
             buf_byte(&filled, '{');
         else if (b->text)
@@ -373,6 +375,11 @@ bool flow_request(const struct flow_job *job, const struct flow_source *source, 
         return false;
     put_filled(&f, request, &text);
     buf_done(&f.at);
+    if (text.len > FLOW_OUTPUT_MAX) {
+        *ret_fault = flow_fault("REQUEST_TOO_LARGE", "validation",
+                                arena_printf(arena, "With its placeholders filled the request has more than %d bytes.", FLOW_OUTPUT_MAX));
+        return false;
+    }
     *ret = json_read(arena_copy(arena, buf_view(&text)), arena);
     return true;
 }
@@ -435,6 +442,15 @@ struct jv flow_agent_input(struct jv request, struct arena *arena)
 
 /* ---- transforms ---- */
 
+static bool is_too_large(const struct buf *text, struct arena *arena, struct fault *fault)
+{
+    if (text->len <= FLOW_OUTPUT_MAX)
+        return false;
+    *fault = flow_fault("OUTPUT_TOO_LARGE", "validation",
+                        arena_printf(arena, "The output would have more than %d bytes.", FLOW_OUTPUT_MAX));
+    return true;
+}
+
 static bool transform_value(struct jv v, const struct flow_source *source, struct arena *arena, struct jv *ret, struct fault *fault)
 {
     struct span from = jv_string(jv_get(v, "from"), arena), pointer = jv_string(jv_get(v, "pointer"), arena);
@@ -461,6 +477,8 @@ static bool put_object(struct jv object, const struct flow_source *source, struc
             return false;
         jw_key_span(&w, jv_string(it.name, arena));
         jw_raw(&w, jv_raw(v));
+        if (is_too_large(out, arena, fault))
+            return false;
     }
     jw_end(&w);
     return true;
@@ -486,6 +504,8 @@ static bool put_merged(struct jv merge, const struct flow_source *source, struct
             jw_key_span(&w, jv_string(member.name, arena));
             jw_raw(&w, jv_raw(member.value));
         }
+        if (is_too_large(&text, arena, fault))
+            return false;
     }
     jw_end(&w);
     json_minify(json_read(arena_copy(arena, buf_view(&text)), arena), out);
