@@ -115,6 +115,16 @@ function randomSpec(seed) {
 }
 
 describe('plans', () => {
+    test('the manual has every code that the compiler knows, and no other', () => {
+        const root = path.join(here, '..', '..');
+        const folder = path.join(root, 'src', 'workflow');
+        const known = new Set(readdirSync(folder).filter((name) => /^spec.*\.c$/.test(name))
+            .flatMap((name) => [...readFileSync(path.join(folder, name), 'utf8').matchAll(/"([A-Z]+_?[A-Z_]+)"/g)].map((m) => m[1])));
+        const manual = readFileSync(path.join(root, 'docs', 'reference', 'workflow-format.md'), 'utf8');
+        const listed = new Set([...manual.slice(manual.indexOf('## Issues')).matchAll(/^\|(.*?)\|/gm)].flatMap((m) => [...m[1].matchAll(/`([A-Z_]+)`/g)].map((c) => c[1])));
+        assert.deepEqual([...listed].sort(), [...known].sort());
+    });
+
     for (const name of readdirSync(path.join(here, 'specs')))
         test(`${name} compiles to a plan of the published schema, and to itself again`, async () => {
             const file = path.join(here, 'specs', name);
