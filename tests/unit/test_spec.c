@@ -382,6 +382,18 @@ static void reads_placeholders(void **state)
     arena_done(&r.arena);
 }
 
+static void refuses_patterns_that_cannot_run(void **state)
+{
+    (void)state;
+    static const char *const bad[] = { "(", "a{999}", "(a{200}){200}", "(a)\\\\1", "[" };
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        char spec[512];
+        snprintf(spec, sizeof spec, INTENT(LLM("a", "") ",{'id':'j','type':'join.any','depends_on':['a'],'predicate':{'source':'node_output',"
+            "'op':'matches','value':'%s'}}", "j"), bad[i]);
+        expect_issues(spec, "$.nodes[1].predicate.value INVALID_CONDITION; ");
+    }
+}
+
 static void reads_condition_paths(void **state)
 {
     (void)state;
@@ -389,7 +401,8 @@ static void reads_condition_paths(void **state)
         const char *path, *steps;
     } cases[] = {
         { ".a", "a | " }, { ".a.b[3]['c d']", "a b #3 c d | " }, { "['']", " | " }, { "[0]", "#0 | " },
-        { "[01]", "| [01]" }, { ".", "| ." }, { ".a.", "a | ." }, { "[", "| [" }, { "['a'", "| ['a'" }, { "[-1]", "| [-1]" }, { "[*]", "| "
+        { "[01]", "| [01]" }, { ".", "| ." }, { ".a.", "a | ." }, { "[", "| [" }, { "['a'", "| ['a'" }, { "[-1]", "| [-1]" },
+        { "[\"a'b\"].c-d", "a'b c-d | " }, { ".a\u00e9", "a | \u00e9" }, { "[*]", "| "
             "[*]" }, { "..a", "| ..a" },
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -835,6 +848,7 @@ int main(void)
         cmocka_unit_test(writes_out_what_an_intent_means),
         cmocka_unit_test(keeps_explicit_edges_and_adds_the_missing_ones),
         cmocka_unit_test(reads_placeholders),
+        cmocka_unit_test(refuses_patterns_that_cannot_run),
         cmocka_unit_test(reads_condition_paths),
         cmocka_unit_test(the_plan_of_a_plan_is_the_plan),
         cmocka_unit_test(defaults_and_spelling_do_not_change_the_hash),
