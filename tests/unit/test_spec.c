@@ -277,6 +277,17 @@ static void refuses_with_every_issue_in_its_place(void **state)
         expect_issues(refusals[i].spec, refusals[i].issues);
 }
 
+static void paths_become_pointers(void **state)
+{
+    (void)state;
+    static const char *const cases[][2] = { { "$", "" }, { "$.nodes[2].user", "/nodes/2/user" }, { "$.nodes[0].object['a/b "
+        "c~'].from", "/nodes/0/object/a~1b c~0/from" } };
+    struct arena arena = { 0 };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        assert_true(span_is(spec_path_pointer(span_of(cases[i][0]), &arena), cases[i][1]));
+    arena_done(&arena);
+}
+
 /* ---- what plans look like ---- */
 
 static void writes_out_what_an_intent_means(void **state)
@@ -845,6 +856,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(refuses_with_every_issue_in_its_place),
+        cmocka_unit_test(paths_become_pointers),
         cmocka_unit_test(writes_out_what_an_intent_means),
         cmocka_unit_test(keeps_explicit_edges_and_adds_the_missing_ones),
         cmocka_unit_test(reads_placeholders),
