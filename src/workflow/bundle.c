@@ -8,6 +8,7 @@
 #include "workflow/budget.h"
 #include "workflow/capability.h"
 #include "workflow/nested.h"
+#include "workflow/spec.h"
 #include <stdlib.h>
 
 enum { DEPTH_MAX = 64 };
@@ -851,11 +852,23 @@ static enum err compile_checked(struct compile *c, struct jv definition, struct 
     return err;
 }
 
+/* Bundles speak of JSON pointers, workflows of paths. */
+static enum err compile_workflow(struct jv definition, struct plan *plan, struct issues *issues)
+{
+    enum err err = workflow_compile(definition, plan, issues);
+    bool inside = jv_is(jv_get(definition, "workflow"), JSON_OBJECT);
+    for (size_t i = 0; i < issues->count && i < ISSUES_MAX; i++) {
+        struct span pointer = spec_path_pointer(issues->items[i].pointer, issues->arena);
+        issues->items[i].pointer = arena_printf(issues->arena, "%s%.*s", inside ? "/workflow" : "", SPAN_ARG(pointer));
+    }
+    return err;
+}
+
 enum err bundle_compile(struct jv definition, struct plan *plan, struct issues *issues)
 {
     CLEANUP(arena_done) struct arena scratch = { 0 };
     struct compile c = { .plan = plan, .arena = &scratch, .issues = issues, .entry = NO_INDEX };
-    enum err err = workflow_is(definition) ? workflow_compile(definition, plan, issues) : compile_checked(&c, definition, plan);
+    enum err err = workflow_is(definition) ? compile_workflow(definition, plan, issues) : compile_checked(&c, definition, plan);
     buf_done(&c.at);
     free(c.edges);
     return err;

@@ -181,6 +181,8 @@ const struct plan *flow_inner(struct flow_run *f, const struct flow_node *node, 
 struct span flow_model(struct flow_run *f, const struct flow_node *node, const struct flow_job *job, struct arena *arena);
 
 /* ---- values: flow_value.c ---- */
+/* Can a condition's regular expression run: is it one, and bounded? One that is not matches nothing. */
+bool flow_pattern_valid(struct span pattern);
 bool flow_holds(const struct flow_when *when, enum flow_status status, struct jv output);
 /* Values behind bindings: nodes' outputs, the run's inputs, the item. */
 struct flow_source {

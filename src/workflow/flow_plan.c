@@ -3,6 +3,7 @@
  * again; what would break the machine is. */
 #include "workflow/flow.h"
 #include "workflow/nested.h"
+#include "workflow/spec.h"
 #include <stdlib.h>
 
 const char *const flow_type_names[FLOW_TYPES] = {
@@ -442,12 +443,11 @@ bool workflow_is(struct jv definition)
 
 enum err workflow_compile(struct jv definition, struct plan *plan, struct issues *issues)
 {
-    CLEANUP(buf_done) struct buf text = { 0 };
     struct jv inside = jv_get(definition, "workflow"), spec = jv_is(inside, JSON_OBJECT) ? inside : definition;
     struct flow *flow;
 
-    json_canonical(spec, JSON_JCS, &text);
-    plan->json = arena_copy(&plan->arena, buf_view(&text));
+    if (spec_compile(spec, &plan->arena, &plan->json, issues))
+        return ERR_VALIDATION;
     /* What inner definitions say is wrong comes from opening; a good plan is opened twice. */
     struct plan trial = { .ops = plan->ops, .kinds = plan->kinds, .json = plan->json };
     enum err err = flow_open(&trial, &flow, issues);

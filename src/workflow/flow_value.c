@@ -80,6 +80,16 @@ static bool is_bounded(struct span pattern)
     return pattern.n <= PATTERN_MAX;
 }
 
+bool flow_pattern_valid(struct span pattern)
+{
+    CLEANUP(arena_done) struct arena scratch = { 0 };
+    regex_t regex;
+    if (!is_bounded(pattern) || regcomp(&regex, arena_copy(&scratch, pattern).p, REG_EXTENDED | REG_NOSUB))
+        return false;
+    regfree(&regex);
+    return true;
+}
+
 /* POSIX extended, unanchored. A pattern that is none, or cannot be bounded, matches nothing; nor does a text of more than
  * 64 KiB. */
 static bool text_matches(struct span text, struct jv pattern)

@@ -71,6 +71,23 @@ void spec_issues_to_json(const struct issues *issues, struct jw *w)
     jw_arr_end(w);
 }
 
+struct span spec_path_pointer(struct span path, struct arena *arena)
+{
+    struct buf out = { 0 };
+    struct span name;
+    int64_t index;
+    if (path.n > 0 && path.p[0] == '$')
+        path = span_make(path.p + 1, path.n - 1);
+    while (spec_path_next(&path, &name, &index))
+        if (index >= 0)
+            buf_printf(&out, "/%lld", (long long)index);
+        else
+            json_pointer_push(&out, name);
+    struct span ret = arena_copy(arena, buf_view(&out));
+    buf_done(&out);
+    return ret;
+}
+
 /* ---- where we are ---- */
 
 size_t spec_enter(struct spec_compile *c, const char *name)

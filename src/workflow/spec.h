@@ -39,6 +39,9 @@ enum spec_graph_form { SPEC_MERMAID, SPEC_DOT };
 /* Draws a plan that spec_compile made. ERR_CORRUPT when it is none; `out` then holds rubbish behind its old length. */
 MUST_USE enum err spec_graph(struct jv v1, enum spec_graph_form form, struct buf *out);
 
+/* The JSON pointer of a path in an issue ("$.nodes[2].user": "/nodes/2/user"), for surfaces that speak of pointers. */
+struct span spec_path_pointer(struct span path, struct arena *arena);
+
 /* ---- when a run starts (workflow-runs.md 2.3, 3.8); `v1` is a plan that spec_compile made ---- */
 
 /* The run's inputs: what was sent, else defaults. Declared inputs are checked against their type, and what the plan needs

@@ -79,7 +79,7 @@ struct spec_compile {
     uint32_t          use_count, use_cap;
     struct spec_input *inputs; /* sorted by name */
     uint32_t          input_count;
-    uint64_t          shape_work, target_work; /* values looked through so far, for pointers */
+    uint64_t          shape_work, target_work, pattern_work; /* values looked through so far, for pointers */
     struct buf        body;       /* the plan as it is written */
     struct jw         w;          /* on body */
 };

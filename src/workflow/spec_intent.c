@@ -36,6 +36,7 @@ static const struct {
     { "max_output_tokens", BIT_LLM },
     { "output_format", BIT_LLM },
     { "stop", BIT_LLM },
+    { "script", BIT_LLM },
     { "predicate", BIT_ANY | BIT_COLLECT },
     { "limit", BIT_COLLECT },
     { "timeout_ms", BIT_COLLECT },

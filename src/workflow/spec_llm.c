@@ -334,6 +334,7 @@ static void put_options(struct spec_compile *c, struct jv object, struct span de
     struct span model = spec_want_text(c, object, "model", SPEC_MODEL_MAX);
     put_text(c, "model", model.n ? model : default_model);
     put_count(c, object, "max_output_tokens");
+    put_raw(c, "script", spec_get(object, "script")); /* ours: what a provider of kind scripted answers; it is checked there */
     put_format(c, object);
     put_stop(c, object);
     put_tools(c, object);
@@ -372,7 +373,7 @@ void spec_intent_request(struct spec_compile *c, struct jv node, struct span all
 void spec_v1_request(struct spec_compile *c, struct jv request, bool input_bound, struct spec_marks *marks)
 {
     static const char *const known[] = { "input", "model",       "provider",   "max_output_tokens", "temperature", "output_format",
-                                         "stop",  "tool_choice", "session_id", "tools",             NULL };
+                                         "stop",  "tool_choice", "session_id", "tools",             "script",      NULL };
     struct jv items = spec_want(c, request, "input", JSON_ARRAY);
     if (jv_count(items) == 0 && !input_bound)
         SPEC_ISSUE(c, "LLM_INPUT_REQUIRED", "a model needs at least one message in input");

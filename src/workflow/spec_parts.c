@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* spec_parts.c - what both formats of a specification write alike: inputs, outputs, conditions, transforms. */
+#include "workflow/flow.h"
 #include "workflow/spec_inner.h"
 #include <stdlib.h>
+
+enum { PATTERN_WORK_MAX = 1 << 20 }; /* bytes of regular expressions that are tried in one compile, written out */
 
 /* ---- inputs (workflow-runs.md 2.3) ---- */
 
@@ -185,7 +188,12 @@ void spec_read_outputs(struct spec_compile *c, struct jv spec)
 
 /* ---- conditions (workflow-runs.md 2.6, 3.5) ---- */
 
-/* $ then .name, ['name'] and [n]. */
+static bool is_plain(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-';
+}
+
+/* $ then .name, ['name'] or ["name"], and [n]. */
 bool spec_path_next(struct span *path, struct span *ret_name, int64_t *ret_index)
 {
     const char *p = path->p, *end = path->p + path->n;
@@ -194,7 +202,7 @@ bool spec_path_next(struct span *path, struct span *ret_name, int64_t *ret_index
         return false;
     *ret_index = -1;
     if (p[0] == '.') {
-        for (close = p + 1; close < end && *close != '.' && *close != '[' && *close != ']' && *close != '\''; close++)
+        for (close = p + 1; close < end && is_plain(*close); close++)
             ;
         *ret_name = span_make(p + 1, (size_t)(close - p) - 1);
         if (ret_name->n == 0)
@@ -202,8 +210,8 @@ bool spec_path_next(struct span *path, struct span *ret_name, int64_t *ret_index
         *path = span_make(close, (size_t)(end - close));
         return true;
     }
-    if (p[0] == '[' && p[1] == '\'') {
-        close = memchr(p + 2, '\'', (size_t)(end - p) - 2);
+    if (p[0] == '[' && (p[1] == '\'' || p[1] == '"')) {
+        close = memchr(p + 2, p[1], (size_t)(end - p) - 2);
         if (!close || close + 1 >= end || close[1] != ']')
             return false;
         *ret_name = span_make(p + 2, (size_t)(close - p) - 2);
@@ -268,6 +276,14 @@ static bool read_word(struct spec_compile *c, struct jv when, const char *name, 
     return false;
 }
 
+/* Only as many as can be looked at in little time; the same for the same spec. */
+static bool pattern_runs(struct spec_compile *c, struct span pattern)
+{
+    bool repeats = pattern.n && memchr(pattern.p, '{', pattern.n); /* at most 256 times, see flow_pattern_valid */
+    c->pattern_work += 64 + pattern.n * (repeats ? 256 : 1);
+    return c->pattern_work > PATTERN_WORK_MAX || flow_pattern_valid(pattern);
+}
+
 static void check_value(struct spec_compile *c, struct jv value, unsigned op)
 {
     enum json_kind kind = jv_kind(value);
@@ -278,8 +294,8 @@ static void check_value(struct spec_compile *c, struct jv value, unsigned op)
         wrong = "equals needs a value";
     else if (op == 1 && kind != JSON_STRING)
         wrong = "matches needs a regular expression, which is a string";
-    else if (op == 1 && jv_raw(value).n > SPEC_POINTER_MAX)
-        wrong = "is longer than a regular expression may be";
+    else if (op == 1 && !pattern_runs(c, jv_string(value, c->arena)))
+        wrong = "is no regular expression (POSIX extended), or one without bounds: back references, many repetitions, too long";
     size_t before = spec_enter(c, "value");
     if (wrong)
         SPEC_ISSUE(c, "INVALID_CONDITION", "%s", wrong);

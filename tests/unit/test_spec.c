@@ -241,23 +241,29 @@ static const struct {
     { V1("{'id':'a','type':'llm.responses','input':{'request':{'temperature':3,'tool_choice':{'type':'x'},'session_id':'s','provider':7}}}", "", "a"),
       "$.nodes[0].input.request LLM_INPUT_REQUIRED; $.nodes[0].input.request.provider INVALID_TYPE; $.nodes[0].input.request.session_id INVALID_TYPE; "
       "$.nodes[0].input.request.temperature INVALID_TYPE; $.nodes[0].input.request.tool_choice.type INVALID_TYPE; " },
-    { V1(RESP("a", ",'tool_limits':{'max_llm_calls':65,'x':1},'max_tool_steps':0,'bindings':[7,{},{'from':'b','from_input':'c','to':'/input','to_placeholder':'a'},"
-                   "{'from':'no','to':''},{'from_input':'i','to_placeholder':'b'},{'from_input':'i','to':'/request/input'},{'from_input':'i','to':'/input/3'},"
+    { V1(RESP("a", ",'tool_limits':{'max_llm_calls':65,'x':1},'max_tool_steps':0,'bindings':[7,{},{'from':'b','from_input':'c','to':'/input',"
+        "'to_placeholder':'a'},"
+                   "{'from':'no','to':''},{'from_input':'i','to_placeholder':'b'},{'from_input':'i','to':'/request/input'},{'from_input':'i',"
+                       "'to':'/input/3'},"
                    "{'from_input':'i','to':'/tools/0/type'},{'from_input':'i','to_placeholder':'a','encoding':'xml','x':1}]") "," RESP("b", ""), "", "a"),
       "$.nodes[0].input.bindings[0] INVALID_TYPE; $.nodes[0].input.bindings[1] EXCLUSIVE_FIELDS; $.nodes[0].input.bindings[1] EXCLUSIVE_FIELDS; "
       "$.nodes[0].input.bindings[2] EXCLUSIVE_FIELDS; $.nodes[0].input.bindings[2] EXCLUSIVE_FIELDS; $.nodes[0].input.bindings[3] INVALID_POINTER; "
       "$.nodes[0].input.bindings[3].from UNKNOWN_NODE; $.nodes[0].input.bindings[4].to_placeholder PLACEHOLDER_NOT_FOUND; "
-      "$.nodes[0].input.bindings[5].to INVALID_POINTER; $.nodes[0].input.bindings[6].to POINTER_NOT_FOUND; $.nodes[0].input.bindings[7].to POINTER_NOT_FOUND; "
+      "$.nodes[0].input.bindings[5].to INVALID_POINTER; $.nodes[0].input.bindings[6].to POINTER_NOT_FOUND; $.nodes[0].input.bindings[7].to "
+          "POINTER_NOT_FOUND; "
       "$.nodes[0].input.bindings[8].encoding INVALID_TYPE; $.nodes[0].input.bindings[8].x FIELD_NOT_ALLOWED; $.nodes[0].input.max_tool_steps INVALID_TYPE; "
       "$.nodes[0].input.tool_limits.max_llm_calls INVALID_TYPE; $.nodes[0].input.tool_limits.x FIELD_NOT_ALLOWED; " },
     { V1(RESP("a", ",'bindings':[{'from_input':'i','to_placeholder':'a'},{'from_input':'j','to_placeholder':'a'}]"), "", "a"),
       "$.nodes[0].input.bindings[1] DUPLICATE_BINDING; " },
-    { V1(RESP("a", ""), "'edges':[{'from':'a','to':'b'},{'to':'a'},7,{'from':'a','to':'a','when':{'source':'node_output','op':'equals','path':'$['}}],", "a"),
+    { V1(RESP("a", ""), "'edges':[{'from':'a','to':'b'},{'to':'a'},7,{'from':'a','to':'a','when':{'source':'node_output','op':'equals',"
+        "'path':'$['}}],", "a"),
       "$.edges[0].to UNKNOWN_NODE; $.edges[1].from REQUIRED; $.edges[2] INVALID_TYPE; $.edges[3].when.path INVALID_CONDITION; "
       "$.edges[3].when.value INVALID_CONDITION; $.nodes CYCLE; " },
-    { V1("{'id':'f','type':'map.fanout','input':{'items':{'from':'x','from_input':'y','z':1},'item_bindings':[{'to_placeholder':'q'}],'subnode':{'id':'s','type':'route.switch',"
+    { V1("{'id':'f','type':'map.fanout','input':{'items':{'from':'x','from_input':'y','z':1},'item_bindings':[{'to_placeholder':'q'}],"
+        "'subnode':{'id':'s','type':'route.switch',"
          "'input':{" REQ("") ",'bindings':[{'from_input':'a','to_placeholder':'a'}]}}}}", "", "f"),
-      "$.nodes[0].input.item_bindings[0].to_placeholder PLACEHOLDER_NOT_FOUND; $.nodes[0].input.items EXCLUSIVE_FIELDS; $.nodes[0].input.items.from UNKNOWN_NODE; "
+      "$.nodes[0].input.item_bindings[0].to_placeholder PLACEHOLDER_NOT_FOUND; $.nodes[0].input.items EXCLUSIVE_FIELDS; "
+          "$.nodes[0].input.items.from UNKNOWN_NODE; "
       "$.nodes[0].input.items.z FIELD_NOT_ALLOWED; $.nodes[0].input.subnode.input.bindings PLACEHOLDER_NOT_ALLOWED; " },
     { V1("{'id':'j','type':'join.all','input':{'x':1}},{'id':'c','type':'join.collect'}", "", "j"),
       "$.nodes[0].input.x FIELD_NOT_ALLOWED; $.nodes[1].input REQUIRED; " },
@@ -271,19 +277,35 @@ static void refuses_with_every_issue_in_its_place(void **state)
         expect_issues(refusals[i].spec, refusals[i].issues);
 }
 
+static void paths_become_pointers(void **state)
+{
+    (void)state;
+    static const char *const cases[][2] = { { "$", "" }, { "$.nodes[2].user", "/nodes/2/user" }, { "$.nodes[0].object['a/b "
+        "c~'].from", "/nodes/0/object/a~1b c~0/from" } };
+    struct arena arena = { 0 };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        assert_true(span_is(spec_path_pointer(span_of(cases[i][0]), &arena), cases[i][1]));
+    arena_done(&arena);
+}
+
 /* ---- what plans look like ---- */
 
 static void writes_out_what_an_intent_means(void **state)
 {
     (void)state;
     struct compiled r;
-    expect_good("{'kind':'workflow','name':'triage','model':'m','max_parallelism':2,'extra':1,'inputs':[{'name':'task','type':'string','required':true,'x':1},"
+    expect_good("{'kind':'workflow','name':'triage','model':'m','max_parallelism':2,'extra':1,'inputs':[{'name':'task','type':'string',"
+        "'required':true,'x':1},"
                 "{'name':'any','type':'json','default':null}],'nodes':["
-                "{'id':'gen','type':'llm','system':'S','user':'U {{task}} {{input:any}} {{task}}','input':[{'role':'assistant','content':[{'type':'text','text':'{{any}}'}]}],"
-                "'stream':false,'tools':['look',{'type':'web','web':{}}],'tool_execution':{'mode':'client'},'retry':{'max_attempts':3,'retryable_errors':['truncated','invalid_json']},"
+                "{'id':'gen','type':'llm','system':'S','user':'U {{task}} {{input:any}} {{task}}','input':[{'role':'assistant',"
+                    "'content':[{'type':'text','text':'{{any}}'}]}],"
+                "'stream':false,'tools':['look',{'type':'web','web':{}}],'tool_execution':{'mode':'client'},'retry':{'max_attempts':3,"
+                    "'retryable_errors':['truncated','invalid_json']},"
                 "'stop':[],'colour':'red'},"
-                "{'id':'fan','type':'map.fanout','items_from':'gen','items_path':'/parts','subnode':{'id':'sub','type':'llm','model':'n','user':'{{item}}'}},"
-                "{'id':'any_of','type':'join.any','depends_on':['gen','fan','gen'],'predicate':{'source':'node_output','op':'exists','path':'$','value':1}},"
+                "{'id':'fan','type':'map.fanout','items_from':'gen','items_path':'/parts','subnode':{'id':'sub','type':'llm','model':'n',"
+                    "'user':'{{item}}'}},"
+                "{'id':'any_of','type':'join.any','depends_on':['gen','fan','gen'],'predicate':{'source':'node_output','op':'exists','path':'$',"
+                    "'value':1}},"
                 "{'id':'some','type':'join.collect','depends_on':['gen']},"
                 "{'id':'t','type':'transform.json','merge':[{'from':'some','pointer':''},{'from':'fan','pointer':'/results'}]},"
                 "{'id':'last','type':'llm','user':'{{t}}{{gen}}{{ gen }}{{unknown}}'}],"
@@ -302,8 +324,10 @@ static void writes_out_what_an_intent_means(void **state)
         "'tool_execution':{'mode':'client'},'retry':{'max_attempts':3},'bindings':["
         "{'from_input':'any','to_placeholder':'any','encoding':'json_string'},{'from_input':'any','to_placeholder':'input:any','encoding':'json_string'},"
         "{'from_input':'task','to_placeholder':'task','encoding':'json_string'}]}}");
-    expect_at(&r, "/nodes/1/input", "{'items':{'from':'gen','pointer':'/output/0/content/0/text','path':'/parts'},'item_bindings':[{'to_placeholder':'item','encoding':'json_string'}],"
-        "'subnode':{'id':'sub','type':'llm.responses','input':{'request':{'model':'n','input':[{'type':'message','role':'user','content':[{'type':'text','text':'{{item}}'}]}]}}}}");
+    expect_at(&r, "/nodes/1/input", "{'items':{'from':'gen','pointer':'/output/0/content/0/text','path':'/parts'},"
+        "'item_bindings':[{'to_placeholder':'item','encoding':'json_string'}],"
+        "'subnode':{'id':'sub','type':'llm.responses','input':{'request':{'model':'n','input':[{'type':'message','role':'user',"
+            "'content':[{'type':'text','text':'{{item}}'}]}]}}}}");
     expect_at(&r, "/nodes/2", "{'id':'any_of','type':'join.any','input':{'predicate':{'source':'node_output','op':'exists'}}}");
     expect_at(&r, "/nodes/3", "{'id':'some','type':'join.collect','input':{}}");
     expect_at(&r, "/nodes/4/input", "{'merge':[{'from':'some'},{'from':'fan','pointer':'/results'}]}");
@@ -319,18 +343,24 @@ static void keeps_explicit_edges_and_adds_the_missing_ones(void **state)
 {
     (void)state;
     struct compiled r;
-    expect_good(V1("{'id':'r','type':'route.switch','input':{'request':{'input':[{'role':'user','content':[{'type':'text','text':'x'}]}],'output_format':{'type':'text'}},'stream':false,"
-                   "'tool_limits':{'max_llm_calls':8},'max_tool_steps':10,'tool_execution':{'mode':'server'},'other':1}}," RESP("a", ",'bindings':[{'from':'r','pointer':'','to_placeholder':'a'}]") ","
+    expect_good(V1("{'id':'r','type':'route.switch','input':{'request':{'input':[{'role':'user','content':[{'type':'text','text':'x'}]}],"
+        "'output_format':{'type':'text'}},'stream':false,"
+                   "'tool_limits':{'max_llm_calls':8},'max_tool_steps':10,'tool_execution':{'mode':'server'},'other':1}}," RESP("a", ","
+                       "'bindings':[{'from':'r','pointer':'','to_placeholder':'a'}]") ","
                    RESP("b", ",'bindings':[{'from':'a','to':'/input/0/content/0/text'},{'from':'r','to':'/model','encoding':'json'}]"),
-                   "'execution':{'max_parallelism':4},'edges':[{'from':'r','to':'b','when':{'source':'node_output','op':'equals','path':'$.route','value':1.0}},"
+                   "'execution':{'max_parallelism':4},'edges':[{'from':'r','to':'b','when':{'source':'node_output','op':'equals','path':'$.route',"
+                       "'value':1.0}},"
                    "{'from':'r','to':'b','when':{'value':1,'path':'$.route','op':'equals','source':'node_output'}},"
-                   "{'from':'r','to':'b','when':{'source':'node_status','op':'equals','path':'$','value':'failed'}},{'from':'r','to':'a'},{'from':'r','to':'a'}],", "b"), &r);
+                   "{'from':'r','to':'b','when':{'source':'node_status','op':'equals','path':'$','value':'failed'}},{'from':'r','to':'a'},"
+                       "{'from':'r','to':'a'}],", "b"), &r);
     expect_at(&r, "/execution", NULL);
-    expect_at(&r, "/edges", "[{'from':'a','to':'b'},{'from':'r','to':'a'},{'from':'r','to':'b','when':{'source':'node_output','op':'equals','path':'$.route','value':1}},"
+    expect_at(&r, "/edges", "[{'from':'a','to':'b'},{'from':'r','to':'a'},{'from':'r','to':'b','when':{'source':'node_output','op':'equals',"
+        "'path':'$.route','value':1}},"
         "{'from':'r','to':'b','when':{'source':'node_status','op':'equals','value':'failed'}}]");
     expect_at(&r, "/nodes/0/input", "{'request':{'input':[{'type':'message','role':'user','content':[{'type':'text','text':'x'}]}]}}");
     expect_at(&r, "/nodes/1/input/bindings", "[{'from':'r','to_placeholder':'a','encoding':'json_string'}]");
-    expect_at(&r, "/nodes/2/input/bindings", "[{'from':'a','to':'/input/0/content/0/text','encoding':'json'},{'from':'r','to':'/model','encoding':'json'}]");
+    expect_at(&r, "/nodes/2/input/bindings", "[{'from':'a','to':'/input/0/content/0/text','encoding':'json'},{'from':'r','to':'/model',"
+        "'encoding':'json'}]");
     arena_done(&r.arena);
 }
 
@@ -356,10 +386,23 @@ static void reads_placeholders(void **state)
         buf_done(&found);
     }
     struct compiled r;
-    expect_good("{'kind':'workflow','inputs':[{'name':'a'}],'nodes':[" LLM("a", "") ",{'id':'b','type':'llm','user':'{{a}}{{input:a}}'}]," OUT("b") "}", &r);
+    expect_good("{'kind':'workflow','inputs':[{'name':'a'}],'nodes':[" LLM("a", "") ",{'id':'b','type':'llm',"
+        "'user':'{{a}}{{input:a}}'}]," OUT("b") "}", &r);
     expect_at(&r, "/nodes/1/input/bindings/0/from", "'a'");
     expect_at(&r, "/nodes/1/input/bindings/1/from_input", "'a'");
     arena_done(&r.arena);
+}
+
+static void refuses_patterns_that_cannot_run(void **state)
+{
+    (void)state;
+    static const char *const bad[] = { "(", "a{999}", "(a{200}){200}", "(a)\\\\1", "[" };
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        char spec[512];
+        snprintf(spec, sizeof spec, INTENT(LLM("a", "") ",{'id':'j','type':'join.any','depends_on':['a'],'predicate':{'source':'node_output',"
+            "'op':'matches','value':'%s'}}", "j"), bad[i]);
+        expect_issues(spec, "$.nodes[1].predicate.value INVALID_CONDITION; ");
+    }
 }
 
 static void reads_condition_paths(void **state)
@@ -369,7 +412,9 @@ static void reads_condition_paths(void **state)
         const char *path, *steps;
     } cases[] = {
         { ".a", "a | " }, { ".a.b[3]['c d']", "a b #3 c d | " }, { "['']", " | " }, { "[0]", "#0 | " },
-        { "[01]", "| [01]" }, { ".", "| ." }, { ".a.", "a | ." }, { "[", "| [" }, { "['a'", "| ['a'" }, { "[-1]", "| [-1]" }, { "[*]", "| [*]" }, { "..a", "| ..a" },
+        { "[01]", "| [01]" }, { ".", "| ." }, { ".a.", "a | ." }, { "[", "| [" }, { "['a'", "| ['a'" }, { "[-1]", "| [-1]" },
+        { "[\"a'b\"].c-d", "a'b c-d | " }, { ".a\u00e9", "a | \u00e9" }, { "[*]", "| "
+            "[*]" }, { "..a", "| ..a" },
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct buf found = { 0 };
@@ -394,10 +439,14 @@ static void the_plan_of_a_plan_is_the_plan(void **state)
     (void)state;
     static const char *const specs[] = {
         INTENT(LLM("a", ""), "a"),
-        INTENT("{'id':'a','type':'llm','user':'{{x}} {{input:y}}'},{'id':'f','type':'map.fanout','items_from':'a','subnode':{'id':'s','type':'llm','user':'{{item}}','stream':true}},"
-               "{'id':'g','type':'map.fanout','items_from':'f','items_pointer':'/results','max_parallelism':9,'subnode':{'id':'s','type':'transform.json','merge':[{'from':'item','pointer':'/a~1b'}]}},"
-               "{'id':'j','type':'join.collect','depends_on':['g','f'],'limit':1,'timeout_ms':5,'predicate':{'source':'node_status','op':'matches','value':'^s'}}", "j"),
-        V1(RESP("a", ",'bindings':[{'from_input':'q','to':'/model'},{'from_input':'q','to_placeholder':'a'}],'retry':{'max_attempts':2,'backoff_ms':7}"), "", "a"),
+        INTENT("{'id':'a','type':'llm','user':'{{x}} {{input:y}}'},{'id':'f','type':'map.fanout','items_from':'a','subnode':{'id':'s','type':'llm',"
+            "'user':'{{item}}','stream':true}},"
+               "{'id':'g','type':'map.fanout','items_from':'f','items_pointer':'/results','max_parallelism':9,'subnode':{'id':'s',"
+                   "'type':'transform.json','merge':[{'from':'item','pointer':'/a~1b'}]}},"
+               "{'id':'j','type':'join.collect','depends_on':['g','f'],'limit':1,'timeout_ms':5,'predicate':{'source':'node_status','op':'matches',"
+                   "'value':'^s'}}", "j"),
+        V1(RESP("a", ",'bindings':[{'from_input':'q','to':'/model'},{'from_input':'q','to_placeholder':'a'}],'retry':{'max_attempts':2,"
+            "'backoff_ms':7}"), "", "a"),
     };
     for (size_t i = 0; i < sizeof specs / sizeof specs[0]; i++) {
         struct compiled first, second;
@@ -424,8 +473,10 @@ static void same_plan(const char *a, const char *b, bool same)
 static void defaults_and_spelling_do_not_change_the_hash(void **state)
 {
     (void)state;
-    same_plan(INTENT(LLM("a", ""), "a"), "{'outputs':[{'from':'a','name':'o','pointer':''}],'nodes':[{'user':'\\u0078','type':'llm','id':'a','depends_on':[],'stream':false,"
-              "'tools':[],'tool_execution':{'mode':'server'},'retry':{'max_attempts':1,'backoff_ms':5}}],'model':'m','max_parallelism':4,'inputs':[],'kind':'workflow','note':'x'}", true);
+    same_plan(INTENT(LLM("a", ""), "a"), "{'outputs':[{'from':'a','name':'o','pointer':''}],'nodes':[{'user':'\\u0078','type':'llm','id':'a',"
+        "'depends_on':[],'stream':false,"
+              "'tools':[],'tool_execution':{'mode':'server'},'retry':{'max_attempts':1,'backoff_ms':5}}],'model':'m','max_parallelism':4,"
+                  "'inputs':[],'kind':'workflow','note':'x'}", true);
     same_plan(INTENT(LLM("a", "") "," LLM("b", ",'depends_on':['a','a']"), "b"), INTENT(LLM("a", "") "," LLM("b", ",'depends_on':['a']"), "b"), true);
     same_plan(INTENT(LLM("a", ""), "a"), INTENT(LLM("a", ",'model':'m'"), "a"), true);
     same_plan(INTENT(LLM("a", ""), "a"), INTENT(LLM("a", ",'model':'n'"), "a"), false);
@@ -442,8 +493,9 @@ static void the_hash_of_a_plan_stays(void **state)
     struct sha256 hash = sha256_of(r.text);
     buf_hex(&hex, hash.b, sizeof hash.b);
     buf_byte(&hex, 0);
-    assert_true(span_is(r.text, "{\"kind\":\"workflow.v1\",\"nodes\":[{\"id\":\"a\",\"input\":{\"request\":{\"input\":[{\"content\":[{\"text\":\"x\",\"type\":\"text\"}],"
-                                "\"role\":\"user\",\"type\":\"message\"}],\"model\":\"m\"}},\"type\":\"llm.responses\"}],\"outputs\":[{\"from\":\"a\",\"name\":\"o\"}]}"));
+    assert_true(span_is(r.text,
+        "{\"kind\":\"workflow.v1\",\"nodes\":[{\"id\":\"a\",\"input\":{\"request\":{\"input\":[{\"content\":[{\"text\":\"x\",\"type\":\"text\"}],"
+        "\"role\":\"user\",\"type\":\"message\"}],\"model\":\"m\"}},\"type\":\"llm.responses\"}],\"outputs\":[{\"from\":\"a\",\"name\":\"o\"}]}"));
     assert_string_equal(hex.p, "e87b42668eb8076f733a940f91728ca1c5d3f3dc96b99243536634b321e6115b");
     buf_done(&hex);
     arena_done(&r.arena);
@@ -457,12 +509,16 @@ static void gives_advice(void **state)
     struct arena arena = { 0 };
     struct issues warnings = { .arena = &arena };
     struct buf found = { 0 };
-    spec_lint(parse("{'kind':'workflow','note':1,'inputs':[{'name':'unused'}],'nodes':[" LLM("a", ",'colour':1,'tools':['ok','Get-It'],'output_format':{'type':'json_schema',"
-                    "'json_schema':{'name':'n','strict':true,'schema':{'type':'object','additionalProperties':false,'required':['a'],'properties':{'a':{'type':'array','items':{'type':'object'}}}}}}") ","
+    spec_lint(parse("{'kind':'workflow','note':1,'inputs':[{'name':'unused'}],'nodes':[" LLM("a", ",'colour':1,'tools':['ok','Get-It'],"
+        "'output_format':{'type':'json_schema',"
+                    "'json_schema':{'name':'n','strict':true,'schema':{'type':'object','additionalProperties':false,'required':['a'],"
+                        "'properties':{'a':{'type':'array','items':{'type':'object'}}}}}}") ","
                     "{'id':'b','type':'llm','user':'{{ a }}'}]," OUT("a") "}", &arena), &warnings);
     put_issues(&warnings, &found);
-    assert_string_equal(found.p, "$.inputs[0] UNUSED_INPUT; $.nodes[0].colour UNKNOWN_FIELD; $.nodes[0].output_format.json_schema.schema.properties.a.items SCHEMA_NOT_STRICT; "
-                                 "$.nodes[0].tools[1] TOOL_NAME_PORTABILITY; $.nodes[1] UNUSED_NODE; $.nodes[1].user PLACEHOLDER_LITERAL; $.note UNKNOWN_FIELD; ");
+    assert_string_equal(found.p, "$.inputs[0] UNUSED_INPUT; $.nodes[0].colour UNKNOWN_FIELD; "
+        "$.nodes[0].output_format.json_schema.schema.properties.a.items SCHEMA_NOT_STRICT; "
+                                 "$.nodes[0].tools[1] TOOL_NAME_PORTABILITY; $.nodes[1] UNUSED_NODE; $.nodes[1].user PLACEHOLDER_LITERAL; $.note "
+                                     "UNKNOWN_FIELD; ");
     buf_done(&found);
     arena_done(&arena);
 }
@@ -481,7 +537,8 @@ static void draws(void **state)
     out.len = 0;
     assert_int_equal(spec_graph(r.plan, SPEC_DOT, &out), ERR_OK);
     buf_byte(&out, 0);
-    assert_string_equal(out.p, "digraph \"say \\\"hi\\\"\" {\n  rankdir=TB;\n  node [fontname=\"sans-serif\"];\n  n_end [label=\"end\\nllm.responses\", shape=box];\n"
+    assert_string_equal(out.p, "digraph \"say \\\"hi\\\"\" {\n  rankdir=TB;\n  node [fontname=\"sans-serif\"];\n  n_end "
+        "[label=\"end\\nllm.responses\", shape=box];\n"
                                "  n_j [label=\"j\\njoin.all\", shape=hexagon];\n  n_end -> n_j [style=dashed, label=\"$.a = \\\"<b>\\\"\"];\n"
                                "  out_0 [label=\"o\", shape=oval];\n  n_j -> out_0;\n}\n");
     assert_int_equal(spec_graph((struct jv){ 0 }, SPEC_DOT, &out), ERR_CORRUPT);
@@ -538,14 +595,19 @@ static void checks_models_of_a_run(void **state)
     expect_good(STARTS, &r);
     expect_start(spec_models(r.plan, none, none, &issues), &issues, "$.nodes[0].model MODEL_REQUIRED; $.nodes[2].subnode.model MODEL_REQUIRED; ");
     expect_start(spec_models(r.plan, parse("'x'", &arena), none, &issues), &issues, "");
-    expect_start(spec_models(r.plan, parse("' '", &arena), parse("7", &arena), &issues), &issues, "$.model_override INVALID_TYPE; $.model_overrides INVALID_TYPE; ");
-    expect_start(spec_models(r.plan, none, parse("{'nodes':{'a':'x'},'fanout_subnodes':[{'parent_id':'f','subnode_id':'s','model':'y'}]}", &arena), &issues), &issues, "");
+    expect_start(spec_models(r.plan, parse("' '", &arena), parse("7", &arena), &issues), &issues, "$.model_override INVALID_TYPE; "
+        "$.model_overrides INVALID_TYPE; ");
+    expect_start(spec_models(r.plan, none, parse("{'nodes':{'a':'x'},'fanout_subnodes':[{'parent_id':'f','subnode_id':'s',"
+        "'model':'y'}]}", &arena), &issues), &issues, "");
     expect_start(spec_models(r.plan, parse("'x'", &arena),
-                             parse("{'nodes':{'no':'x','t':'x','f':'x','a':7},'fanout_subnodes':[{'parent_id':'a','subnode_id':'s','model':'y'},{'parent_id':'f','subnode_id':'z','model':'y'},"
+                             parse("{'nodes':{'no':'x','t':'x','f':'x','a':7},'fanout_subnodes':[{'parent_id':'a','subnode_id':'s','model':'y'},"
+                                 "{'parent_id':'f','subnode_id':'z','model':'y'},"
                                    "{'parent_id':'no','subnode_id':'z'},4]}", &arena), &issues), &issues,
                  "$.model_overrides.fanout_subnodes[0].parent_id FIELD_NOT_ALLOWED; $.model_overrides.fanout_subnodes[1].subnode_id UNKNOWN_NODE; "
-                 "$.model_overrides.fanout_subnodes[2].model INVALID_TYPE; $.model_overrides.fanout_subnodes[2].parent_id UNKNOWN_NODE; $.model_overrides.fanout_subnodes[3] INVALID_TYPE; "
-                 "$.model_overrides.nodes.a INVALID_TYPE; $.model_overrides.nodes.f FIELD_NOT_ALLOWED; $.model_overrides.nodes.no UNKNOWN_NODE; $.model_overrides.nodes.t FIELD_NOT_ALLOWED; ");
+                 "$.model_overrides.fanout_subnodes[2].model INVALID_TYPE; $.model_overrides.fanout_subnodes[2].parent_id UNKNOWN_NODE; "
+                     "$.model_overrides.fanout_subnodes[3] INVALID_TYPE; "
+                 "$.model_overrides.nodes.a INVALID_TYPE; $.model_overrides.nodes.f FIELD_NOT_ALLOWED; $.model_overrides.nodes.no UNKNOWN_NODE; "
+                     "$.model_overrides.nodes.t FIELD_NOT_ALLOWED; ");
     arena_done(&arena);
     arena_done(&r.arena);
 }
@@ -558,7 +620,8 @@ static void streams_a_plan(void **state)
     struct issues issues = { .arena = &arena };
     struct span text = SPAN_NONE;
     expect_good(INTENT(LLM("a", "") ",{'id':'f','type':'map.fanout','items_from':'a','subnode':{'id':'s','type':'llm','user':'{{item}}'}}", "f"), &r);
-    expect_good(INTENT(LLM("a", ",'stream':true") ",{'id':'f','type':'map.fanout','items_from':'a','subnode':{'id':'s','type':'llm','stream':true,'user':'{{item}}'}}", "f"), &wanted);
+    expect_good(INTENT(LLM("a", ",'stream':true") ",{'id':'f','type':'map.fanout','items_from':'a','subnode':{'id':'s','type':'llm','stream':true,"
+        "'user':'{{item}}'}}", "f"), &wanted);
     expect_start(spec_stream(r.plan, &arena, &text, &issues), &issues, "");
     assert_true(span_eq(text, wanted.text));
     again = compile_value(json_read(text, &arena));
@@ -566,8 +629,10 @@ static void streams_a_plan(void **state)
     arena_done(&again.arena);
     arena_done(&wanted.arena);
     arena_done(&r.arena);
-    expect_good(INTENT(LLM("a", ",'tool_execution':{'mode':'client'}") ",{'id':'f','type':'map.fanout','items_from':'a','subnode':{'id':'s','type':'llm','user':'{{item}}','tool_execution':{'mode':'agentic'}}}", "f"), &r);
-    expect_start(spec_stream(r.plan, &arena, &text, &issues), &issues, "$.nodes[0].tool_execution.mode STREAM_TOOL_MODE; $.nodes[1].subnode.tool_execution.mode STREAM_TOOL_MODE; ");
+    expect_good(INTENT(LLM("a", ",'tool_execution':{'mode':'client'}") ",{'id':'f','type':'map.fanout','items_from':'a','subnode':{'id':'s',"
+        "'type':'llm','user':'{{item}}','tool_execution':{'mode':'agentic'}}}", "f"), &r);
+    expect_start(spec_stream(r.plan, &arena, &text, &issues), &issues, "$.nodes[0].tool_execution.mode STREAM_TOOL_MODE; "
+        "$.nodes[1].subnode.tool_execution.mode STREAM_TOOL_MODE; ");
     arena_done(&arena);
     arena_done(&r.arena);
 }
@@ -623,7 +688,8 @@ static void hundred_thousand_nodes(void **state)
     struct buf t = { 0 };
     BUF_LIT(&t, "{\"kind\":\"workflow\",\"nodes\":[");
     for (int i = 0; i < 100000; i++)
-        buf_printf(&t, "%s{\"id\":\"n%d\",\"type\":\"llm\",\"user\":\"{{n%d}}\",\"depends_on\":[\"n%d\"]}", i ? "," : "", i, (i + 1) % 100000, (i + 7) % 100000);
+        buf_printf(&t, "%s{\"id\":\"n%d\",\"type\":\"llm\",\"user\":\"{{n%d}}\",\"depends_on\":[\"n%d\"]}", i ? "," : "", i,
+        (i + 1) % 100000, (i + 7) % 100000);
     BUF_LIT(&t, "],\"outputs\":[{\"name\":\"o\",\"from\":\"n0\"}]}");
     expect_bounded(&t, "LIMIT_EXCEEDED");
 }
@@ -743,7 +809,9 @@ static void the_deepest_spec(void **state)
     (void)state;
     struct buf t = { 0 };
     struct arena arena = { 0 };
-    BUF_LIT(&t, "{\"kind\":\"workflow\",\"nodes\":[{\"id\":\"f\",\"type\":\"map.fanout\",\"items_from_input\":\"x\",\"subnode\":{\"id\":\"s\",\"type\":\"llm\",\"user\":\"x\","
+    BUF_LIT(&t,
+        "{\"kind\":\"workflow\",\"nodes\":[{\"id\":\"f\",\"type\":\"map.fanout\",\"items_from_input\":\"x\","
+        "\"subnode\":{\"id\":\"s\",\"type\":\"llm\",\"user\":\"x\","
                 "\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"t\",\"parameters\":{\"a\":");
     for (int i = 0; i < SPEC_INTENT_DEPTH_MAX - 8; i++)
         buf_byte(&t, '[');
@@ -788,9 +856,11 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(refuses_with_every_issue_in_its_place),
+        cmocka_unit_test(paths_become_pointers),
         cmocka_unit_test(writes_out_what_an_intent_means),
         cmocka_unit_test(keeps_explicit_edges_and_adds_the_missing_ones),
         cmocka_unit_test(reads_placeholders),
+        cmocka_unit_test(refuses_patterns_that_cannot_run),
         cmocka_unit_test(reads_condition_paths),
         cmocka_unit_test(the_plan_of_a_plan_is_the_plan),
         cmocka_unit_test(defaults_and_spelling_do_not_change_the_hash),
