@@ -21,11 +21,21 @@ static const char *const scopes_known[] = {
     "tokens:admin", "audit:read", "streams:*", "streams:read", "streams:write", "channels:*", "*",
 };
 
+static const char *const kind_names[] = { [CRED_TOKEN] = "token", [CRED_MR_KEY] = "workflow_key", [CRED_CUSTOMER] = "customer_token" };
+
 static void render_token(struct jw *w, const struct credential *cred, const char *text)
 {
     jw_obj(w);
     jw_key(w, "token_id");
     jw_uuid(w, &cred->row.id);
+    if (cred->row.kind != CRED_TOKEN) {
+        jw_key(w, "kind");
+        jw_cstr(w, kind_names[cred->row.kind]);
+    }
+    if (cred->row.client_id.n) {
+        jw_key(w, "customer_id");
+        jw_str(w, cred->row.client_id);
+    }
     jw_key(w, "name");
     jw_str(w, cred->row.name);
     jw_key(w, "scopes");
@@ -72,14 +82,42 @@ static void check_scopes(struct call *call, struct jv scopes)
     }
 }
 
+/* Besides tokens: the keys of the workflow surface, and tokens that stand for one of a key's customers (workflow-runs.md 1.3). */
+static enum credential_kind token_kind(struct call *call, struct span *ret_customer)
+{
+    struct span text;
+    unsigned    kind = CRED_TOKEN;
+    if (body_text(call, "kind", false, 64, &text))
+        for (kind = 0; kind < ARRAY_LEN(kind_names) && !span_is(text, kind_names[kind]); kind++)
+            continue;
+    if (kind == ARRAY_LEN(kind_names)) {
+        issue_add(&call->issues, SPAN("/kind"), "enum", "must be token, workflow_key or customer_token");
+        return CRED_TOKEN;
+    }
+    body_text(call, "customer_id", kind == CRED_CUSTOMER, 255, ret_customer);
+    if (kind != CRED_CUSTOMER && ret_customer->p)
+        issue_add(&call->issues, SPAN("/customer_id"), "exclusive", "belongs to a customer_token");
+    if (kind != CRED_TOKEN && !jv_is(jv_get(call->body, "scopes"), JSON_NONE))
+        issue_add(&call->issues, SPAN("/scopes"), "exclusive", "the rights of a %s are fixed", kind_names[kind]);
+    return (enum credential_kind)kind;
+}
+
+static struct span scopes_of(struct call *call, enum credential_kind kind, struct jv asked)
+{
+    return kind == CRED_TOKEN ? minified(call, asked) : kind == CRED_MR_KEY ? SPAN("[\"workflows:*\"]") : SPAN("[\"workflows:use\"]");
+}
+
 static void tokens_create(struct call *call)
 {
     struct span name, workspace_text, expires_text;
     struct uuid workspace = call->cred->row.workspace;
     int64_t     expires_ms = 0;
     struct jv   scopes = jv_get(call->body, "scopes"), given = jv_get(call->body, "workspace_id");
+    struct span          customer = SPAN_NONE;
+    enum credential_kind kind = token_kind(call, &customer);
     body_text(call, "name", true, 255, &name);
-    check_scopes(call, scopes);
+    if (kind == CRED_TOKEN)
+        check_scopes(call, scopes);
     if (body_text(call, "workspace_id", false, 255, &workspace_text)) {
         struct workspace *found = uuid_parse(workspace_text, &workspace) ? auth_workspace(call->api->auth, workspace) : NULL;
         if (!found || !uuid_eq(found->row.tenant, call->tenant))
@@ -102,7 +140,9 @@ static void tokens_create(struct call *call)
     if (call_invalid(call, ERR_VALIDATION) || !writable(call))
         return;
     char               text[64];
-    struct credential *cred = auth_mint(call->api->auth, call->tenant, workspace, name, minified(call, scopes), expires_ms, text);
+    struct credential *cred = auth_mint(call->api->auth, &(struct credential_spec){ .kind = kind, .tenant = call->tenant,
+                                        .workspace = workspace, .name = name, .scopes = scopes_of(call, kind, scopes),
+                                        .customer = customer, .expires_ms = expires_ms }, text);
     render_token(&call->w, cred, text);
     call_audit(call, uuid_is_nil(call->workspace) ? workspace : call->workspace, "token.create", "token", cred->row.id, SPAN_NONE);
     call_send_committed(call, 201);
@@ -119,7 +159,8 @@ static void list_token(void *user, const struct credential *cred)
     struct token_list *list = user;
     struct call       *call = list->call;
     struct uuid        bound = call->cred->row.workspace;
-    if (cred->row.kind != CRED_TOKEN || cred->row.revoked_ms || !uuid_eq(cred->row.tenant, call->tenant) || cred == call->api->dev)
+    if (cred->row.kind >= (int64_t)ARRAY_LEN(kind_names) || cred->row.revoked_ms || !uuid_eq(cred->row.tenant, call->tenant) || cred == call->api->dev ||
+        cred == call->api->dev_key)
         return;
     if (!uuid_is_nil(bound) && !uuid_eq(bound, cred->row.workspace) && !auth_allows(call->cred, "*"))
         return;
@@ -149,7 +190,7 @@ static void tokens_revoke(struct call *call)
     struct uuid        id;
     struct credential *cred = call_path_uuid(call, 0, &id) ? auth_by_id(call->api->auth, id) : NULL;
     struct uuid        bound = call->cred->row.workspace;
-    bool visible = cred && !cred->row.revoked_ms && cred != call->api->dev && uuid_eq(cred->row.tenant, call->tenant) &&
+    bool visible = cred && !cred->row.revoked_ms && cred != call->api->dev && cred != call->api->dev_key && uuid_eq(cred->row.tenant, call->tenant) &&
                    (uuid_is_nil(bound) || uuid_eq(bound, cred->row.workspace) || auth_allows(call->cred, "*"));
     if (!visible) {
         call_fail(call, ERR_TOKEN_NOT_FOUND, "", "no such token");

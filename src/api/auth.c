@@ -217,12 +217,12 @@ bool auth_usable(const struct credential *cred, int64_t now_ms)
     return !cred->row.revoked_ms && (!cred->row.expires_ms || now_ms < cred->row.expires_ms);
 }
 
-struct credential *auth_find(struct auth *auth, struct span token, int64_t now_ms)
+struct credential *auth_find(struct auth *auth, struct span token, unsigned kinds, int64_t now_ms)
 {
     struct sha256      hash = sha256_of(token);
     struct credential *cred = uuid_map_get(&auth->by_hash, half(&hash));
     /* The look-up is by a hash that the caller cannot steer; the comparison of the rest takes the same time always. */
-    if (!cred || CRYPTO_memcmp(cred->hash.b, hash.b, sizeof hash.b) != 0 || cred->row.kind != CRED_TOKEN)
+    if (!cred || CRYPTO_memcmp(cred->hash.b, hash.b, sizeof hash.b) != 0 || !(kinds & 1u << cred->row.kind))
         return NULL;
     return auth_usable(cred, now_ms) ? cred : NULL;
 }
@@ -233,25 +233,29 @@ struct credential *auth_by_id(struct auth *auth, struct uuid id)
     return uuid_map_get(&auth->by_id, id);
 }
 
-struct credential *auth_add(struct auth *auth, struct uuid tenant, struct uuid workspace, struct span name, struct span scopes,
-                            struct span text, int64_t expires_ms, bool stored)
+struct credential *auth_put(struct auth *auth, const struct credential_spec *spec)
 {
-    struct sha256         hash = sha256_of(text);
-    struct credential_row row = { .id = engine_mint(auth->engine), .tenant = tenant, .workspace = workspace, .kind = CRED_TOKEN,
-                                  .lookup = span_make(hash.b, sizeof hash.b), .name = name, .scopes = scopes,
-                                  .prefix = span_make(text.p, text.n < 8 ? text.n : 8), .expires_ms = expires_ms,
+    struct sha256         hash = sha256_of(spec->text);
+    struct credential_row row = { .id = engine_mint(auth->engine), .tenant = spec->tenant, .workspace = spec->workspace,
+                                  .kind = (int64_t)spec->kind, .lookup = span_make(hash.b, sizeof hash.b), .name = spec->name,
+                                  .prefix = span_make(spec->text.p, spec->text.n < 8 ? spec->text.n : 8), .scopes = spec->scopes,
+                                  .client_id = spec->customer, .expires_ms = spec->expires_ms,
                                   .created_ms = engine_now_ms(auth->engine) };
     struct credential *cred = keep(auth, &row);
-    if (stored)
+    if (spec->stored)
         batch_put(engine_batch(auth->engine), TABLE_credential, &cred->row);
     return cred;
 }
 
-struct credential *auth_mint(struct auth *auth, struct uuid tenant, struct uuid workspace, struct span name, struct span scopes,
-                             int64_t expires_ms, char ret_text[64])
+struct credential *auth_mint(struct auth *auth, const struct credential_spec *spec, char ret_text[64])
 {
-    random_text(engine_env(auth->engine), "pdt_", 24, ret_text);
-    return auth_add(auth, tenant, workspace, name, scopes, span_of(ret_text), expires_ms, true);
+    static const char *const prefixes[] = { [CRED_TOKEN] = "pdt_", [CRED_MR_KEY] = "mr_sk_", [CRED_CUSTOMER] = "mr_ct_" };
+    struct credential_spec made = *spec;
+    assert(spec->kind < ARRAY_LEN(prefixes));
+    random_text(engine_env(auth->engine), prefixes[spec->kind], 24, ret_text);
+    made.text = span_of(ret_text);
+    made.stored = true;
+    return auth_put(auth, &made);
 }
 
 void auth_revoke(struct auth *auth, struct credential *cred)

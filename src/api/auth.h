@@ -30,18 +30,26 @@ struct workspace {
 struct auth;
 enum err auth_new(struct engine *engine, struct auth **ret, struct error *error);
 void     auth_free(struct auth *auth);
-/* NULL: unknown, revoked or expired. `now_ms` decides about expiry. Not referenced. */
-struct credential *auth_find(struct auth *auth, struct span token, int64_t now_ms);
+/* NULL: unknown, revoked, expired, or not one of `kinds` (bit set of 1 << credential_kind). `now_ms` decides about expiry. Not
+ * referenced. */
+struct credential *auth_find(struct auth *auth, struct span token, unsigned kinds, int64_t now_ms);
 bool auth_usable(const struct credential *cred, int64_t now_ms);
 bool auth_allows(const struct credential *cred, const char *scope);
 void auth_ref(struct credential *cred);
 void auth_unref(struct credential *cred);
-/* Mints "prefix + 48 hex", stores the hash; the text is given once. Written through the turn's batch. */
-struct credential *auth_mint(struct auth *auth, struct uuid tenant, struct uuid workspace, struct span name, struct span scopes,
-                             int64_t expires_ms, char ret_text[64]);
-/* A credential with a text of the caller's choice (--dev). */
-struct credential *auth_add(struct auth *auth, struct uuid tenant, struct uuid workspace, struct span name, struct span scopes,
-                            struct span text, int64_t expires_ms, bool stored);
+/* A new credential. */
+struct credential_spec {
+    enum credential_kind kind;
+    struct uuid          tenant, workspace; /* workspace nil: all of the tenant */
+    struct span          name, scopes;      /* scopes: JSON array */
+    struct span          customer;          /* of CRED_CUSTOMER: whom it stands for */
+    struct span          text;              /* what the client shows; only its hash is kept. auth_mint makes it */
+    int64_t              expires_ms;        /* 0: never */
+    bool                 stored;            /* written through the turn's batch */
+};
+struct credential *auth_put(struct auth *auth, const struct credential_spec *spec);
+/* With a text of "prefix + 48 hex", given once; stored. */
+struct credential *auth_mint(struct auth *auth, const struct credential_spec *spec, char ret_text[64]);
 struct credential *auth_by_id(struct auth *auth, struct uuid id);
 void auth_revoke(struct auth *auth, struct credential *cred);
 /* Takes one request from the bucket: false when it is empty. remaining and reset (seconds until full) are for the headers. */

@@ -33,6 +33,8 @@ void call_header(struct call *call, const char *format, ...)
 static void finish_headers(struct call *call)
 {
     buf_printf(&call->headers, "X-Request-Id: %s\r\n", call->request_id);
+    if (call->flow)
+        buf_printf(&call->headers, "X-ModelRelay-Request-Id: %s\r\n", call->request_id);
     if (streams_own(call)) {
         streams_headers(call, &call->headers);
         return;
@@ -40,7 +42,7 @@ static void finish_headers(struct call *call)
     const char *type = call->content_type ? call->content_type : "application/json; charset=utf-8";
     if (call->problem_body)
         type = "application/problem+json";
-    if (call->out.len)
+    if (call->out.len || call->type_always)
         buf_printf(&call->headers, "Content-Type: %s\r\n", type);
     BUF_LIT(&call->headers, "Cache-Control: no-store\r\n");
     const struct api_config *config = &call->api->config;
@@ -149,14 +151,18 @@ static void error_body(struct call *call, const struct error *error)
 void call_error(struct call *call, const struct error *error)
 {
     const struct err_info *info = err_info(error->code);
-    error_body(call, error);
-    call->problem_body = call->problem;
-    if (info->ar_status == 401)
+    int                    status = call->flow ? info->wf_status : info->ar_status;
+    if (call->flow)
+        flow_error_body(call, error);
+    else
+        error_body(call, error);
+    call->problem_body = call->problem && !call->flow;
+    if (status == 401)
         call_header(call, "WWW-Authenticate: Bearer");
-    if (info->ar_status == 503)
+    if (status == 503)
         call_header(call, "Retry-After: 1");
     call->api->errors++;
-    call_send(call, info->ar_status);
+    call_send(call, status);
 }
 
 void call_fail(struct call *call, enum err err, const char *field, const char *format, ...)

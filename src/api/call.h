@@ -37,10 +37,13 @@ struct call {
     struct span          params[CALL_PARAMS]; /* decoded path segments, by order in the pattern */
     struct credential   *cred;      /* held; NULL on open routes */
     struct uuid          tenant, workspace;
+    struct span          customer;  /* of the workflow surface: whom the request is for; empty: nobody in particular */
     char                 request_id[CALL_REQUEST_ID + 1];
+    bool                 flow;      /* of the workflow surface: its errors are flat, its ids have names of their own */
     bool                 problem;   /* Accept names application/problem+json */
     bool                 problem_body; /* the answer is one */
     const char          *content_type; /* NULL: JSON */
+    bool                 type_always; /* the type is said even of an empty body */
     const char          *cache;     /* Cache-Control of a Durable Streams answer; NULL: no-store */
     bool                 late;      /* call_send waits for the turn's commit: the answer tells of something that is on its way */
     bool                 in_job;    /* reading: call_send only notes the status */
@@ -68,6 +71,8 @@ void call_error(struct call *call, const struct error *error);
 void call_fail(struct call *call, enum err err, const char *field, const char *format, ...) PRINTF(4, 5);
 /* true: there were issues and they are the answer (422). */
 bool call_invalid(struct call *call, enum err as);
+/* workflow_runs/errors.c: the body of an error there (workflow-runs.md 1.7), and what stands in front of it. */
+void flow_error_body(struct call *call, const struct error *error);
 /* Fails with the engine's or a catalogue's error. */
 void call_extra_str(struct call *call, const char *name, struct span value);
 void call_header(struct call *call, const char *format, ...) PRINTF(2, 3);

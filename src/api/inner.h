@@ -10,6 +10,7 @@ struct api {
     struct auth        *auth;
     struct http_server *server;
     struct credential  *dev;       /* --dev: the token "dev" */
+    struct credential  *dev_key;   /* --dev: the workflow key "mr_sk_dev" */
     uint64_t            requests, errors, streams;
     uint64_t            by_status[6]; /* 1xx … 5xx */
     uint64_t            stale_appends; /* of producers of an older epoch: refused */
@@ -22,6 +23,7 @@ struct api {
 extern const struct route agent_runs_routes[];
 extern const struct route admin_routes[];
 extern const struct route streams_routes[];
+extern const struct route workflow_routes[];
 
 const struct route *route_table(size_t i); /* the i-th of them that are served; NULL behind the last */
 
@@ -33,6 +35,8 @@ struct streams *streams_new(struct api *api);
 void            streams_free(struct streams *streams); /* accepts NULL */
 bool            streams_own(const struct call *call);
 void            streams_headers(const struct call *call, struct buf *out);
+/* workflow_runs/auth.c: finds call->cred by the headers of that surface. False: the answer was given. */
+bool flow_authenticate(struct call *call);
 void audit_list(struct call *call); /* audit.c */
 /* openapi.c: the OpenAPI 3.1 document of all surfaces, as JSON; GET /openapi.json */
 void openapi_document(const char *version, struct buf *out);

@@ -52,6 +52,7 @@ static struct call *call_new(struct api *api, struct http_request *req)
     req->user = call;
     req->gone = request_gone;
     take_request_id(call);
+    call->flow = call->path.n >= 8 && memcmp(call->path.p, "/api/v1/", 8) == 0;
     call->problem = accepts(call, "application/problem+json");
     api->requests++;
     return call;
@@ -81,7 +82,9 @@ static bool authenticate(struct call *call)
 {
     struct api        *api = call->api;
     struct span        token;
-    struct credential *cred = bearer(call, &token) ? auth_find(api->auth, token, engine_now_ms(api->engine)) : NULL;
+    if (call->flow)
+        return flow_authenticate(call);
+    struct credential *cred = bearer(call, &token) ? auth_find(api->auth, token, 1 << CRED_TOKEN, engine_now_ms(api->engine)) : NULL;
     if (!cred) {
         call_fail(call, ERR_UNAUTHENTICATED, "", "a valid bearer token is needed");
         return false;
@@ -94,6 +97,10 @@ static bool authenticate(struct call *call)
 
 static bool choose_workspace(struct call *call)
 {
+    if (call->flow && !uuid_is_nil(call->cred->row.workspace)) {
+        call->workspace = call->cred->row.workspace;
+        return true;
+    }
     struct span given;
     struct uuid tenant, asked;
     if (http_header(call->req, "X-Tenant-Id", &given) && (!uuid_parse(given, &tenant) || !uuid_eq(tenant, call->tenant))) {
@@ -375,7 +382,8 @@ static enum err write_token(const char *path, const char *token, struct error *e
 static enum err first_start(struct api *api, struct error *error)
 {
     char token[64];
-    auth_mint(api->auth, auth_tenant(api->auth), auth_workspaces(api->auth)->row.id, SPAN("root"), SPAN("[\"*\"]"), 0, token);
+    auth_mint(api->auth, &(struct credential_spec){ .kind = CRED_TOKEN, .tenant = auth_tenant(api->auth),
+              .workspace = auth_workspaces(api->auth)->row.id, .name = SPAN("root"), .scopes = SPAN("[\"*\"]") }, token);
     return api->config.token_path ? write_token(api->config.token_path, token, error) : ERR_OK;
 }
 
@@ -393,8 +401,13 @@ enum err api_new(const struct api_config *config, struct api **ret, struct error
         return e;
     }
     if (config->dev)
-        api->dev = auth_add(api->auth, auth_tenant(api->auth), auth_workspaces(api->auth)->row.id, SPAN("dev"), SPAN("[\"*\"]"),
-                            SPAN("dev"), 0, false);
+        api->dev = auth_put(api->auth, &(struct credential_spec){ .kind = CRED_TOKEN, .tenant = auth_tenant(api->auth),
+                            .workspace = auth_workspaces(api->auth)->row.id, .name = SPAN("dev"), .scopes = SPAN("[\"*\"]"),
+                            .text = SPAN("dev") });
+    if (config->dev)
+        api->dev_key = auth_put(api->auth, &(struct credential_spec){ .kind = CRED_MR_KEY, .tenant = auth_tenant(api->auth),
+                                .workspace = auth_workspaces(api->auth)->row.id, .name = SPAN("dev"), .scopes = SPAN("[\"workflows:*\"]"),
+                                .text = SPAN("mr_sk_dev") });
     api->ds = streams_new(api);
     openapi_document(config->version, &api->openapi);
     *ret = api;

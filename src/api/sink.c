@@ -12,6 +12,8 @@ struct stream_sink {
     struct api         *api;
     void              (*over)(void *user);
     void               *user;
+    struct buf          first;    /* goes out before anything of the follower */
+    size_t              first_out;
 };
 
 static void sink_free(struct stream_sink *sink)
@@ -27,13 +29,28 @@ static void sink_free(struct stream_sink *sink)
     auth_unref(sink->cred);
     if (sink->over)
         sink->over(sink->user);
+    buf_done(&sink->first);
     free(sink);
+}
+
+/* 1: all of it is out; 0: the socket is full; -1: it is gone. */
+static int put_first(struct stream_sink *sink)
+{
+    struct iovec iov = { sink->first.p + sink->first_out, sink->first.len - sink->first_out };
+    if (!iov.iov_len)
+        return 1;
+    ssize_t n = http_stream_write(sink->conn, &iov, 1);
+    if (n < 0)
+        return -1;
+    sink->first_out += (size_t)n;
+    return sink->first_out == sink->first.len;
 }
 
 static ssize_t sink_write(void *user, const struct iovec *iov, int count)
 {
     struct stream_sink *sink = user;
-    ssize_t             n = http_stream_write(sink->conn, iov, count);
+    int                 first = put_first(sink);
+    ssize_t             n = first == 1 ? http_stream_write(sink->conn, iov, count) : first;
     if (n < 0)
         sink_free(sink); /* the follower frees itself */
     return n;
@@ -58,7 +75,14 @@ static void sink_abort(void *user)
 static void conn_writable(void *user)
 {
     struct stream_sink *sink = user;
-    follower_writable(sink->follower);
+    struct follower    *follower = sink->follower;
+    int                 first = put_first(sink);
+    if (first < 0) {
+        sink_free(sink);
+        follower_gone(follower);
+    } else if (first) {
+        follower_writable(follower);
+    }
 }
 
 static void conn_closed(void *user)
@@ -105,10 +129,10 @@ bool sink_allowed(struct call *call)
     return true;
 }
 
-void sink_begin(struct call *call, struct follower *follower, void (*over)(void *user), void *user)
+static struct stream_sink *sink_open(struct call *call, struct follower *follower)
 {
     struct stream_sink *sink = mem_alloc(sizeof *sink);
-    *sink = (struct stream_sink){ .api = call->api, .cred = call->cred, .follower = follower, .over = over, .user = user };
+    *sink = (struct stream_sink){ .api = call->api, .cred = call->cred, .follower = follower };
     auth_ref(sink->cred);
     sink->next = sink->cred->sinks;
     if (sink->next)
@@ -121,6 +145,26 @@ void sink_begin(struct call *call, struct follower *follower, void (*over)(void 
     req->user = NULL;
     sink->conn = http_stream_begin(req, 200, buf_view(&call->headers), true, &conn_ops, sink);
     call->api->by_status[2]++;
-    follower_start(follower, &sink_ops, sink);
     call_free(call);
+    return sink;
+}
+
+void sink_begin(struct call *call, struct follower *follower, void (*over)(void *user), void *user)
+{
+    struct stream_sink *sink = sink_open(call, follower);
+    sink->over = over;
+    sink->user = user;
+    follower_start(follower, &sink_ops, sink);
+}
+
+void sink_begin_behind(struct call *call, struct follower *follower, struct buf first)
+{
+    struct stream_sink *sink = sink_open(call, follower);
+    sink->first = first;
+    if (put_first(sink) < 0) {
+        sink_free(sink);
+        follower_gone(follower);
+    } else {
+        follower_start(follower, &sink_ops, sink);
+    }
 }

@@ -8,3 +8,5 @@ bool sink_allowed(struct call *call);
 /* Answers 200 with call->headers (and X-Request-Id) and lets the follower write to the connection. Ends the call. `over` (may be
  * NULL) is called once, when the connection or the follower is gone. */
 void sink_begin(struct call *call, struct follower *follower, void (*over)(void *user), void *user);
+/* The same, with whole HTTP chunks that go out before anything of the follower; they are taken over. */
+void sink_begin_behind(struct call *call, struct follower *follower, struct buf first);

@@ -185,3 +185,16 @@ uint64_t hash64(const void *p, size_t n)
         h = mix(load(bytes, n) ^ odd0 ^ h, odd1);
     return mix(h ^ odd0, odd1);
 }
+
+bool sha256_parse(struct span hex, struct sha256 *ret)
+{
+    if (hex.n != 2 * sizeof ret->b)
+        return false;
+    for (size_t i = 0; i < sizeof ret->b; i++) {
+        int high = hex_digit(hex.p[2 * i]), low = hex_digit(hex.p[2 * i + 1]);
+        if (high < 0 || low < 0)
+            return false;
+        ret->b[i] = (unsigned char)(high << 4 | low);
+    }
+    return true;
+}

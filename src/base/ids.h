@@ -19,6 +19,7 @@ enum uuid_kind {
     UUID_INLINE     = 5, /* (workspace, 0): the inline agent */
     UUID_TOOL_KEY   = 6,
     UUID_MESSAGE    = 7, /* (thread, seq) */
+    UUID_BUNDLE     = 8, /* (workspace, first 8 bytes of the plan's hash): the bundle of a plan that was posted without one */
 };
 
 bool uuid_is_nil(struct uuid id);
@@ -42,6 +43,7 @@ struct sha256 {
 };
 struct sha256 sha256_of(struct span s);
 struct sha256 hmac_sha256(struct span key, struct span text);
+bool          sha256_parse(struct span hex, struct sha256 *ret); /* 64 hex digits, either case */
 /* Random text of `bytes` random bytes in lower-case hex behind `prefix`; out must hold strlen(prefix) + 2*bytes + 1. */
 void random_text(struct env *env, const char *prefix, size_t bytes, char *out);
 uint64_t hash64(const void *p, size_t n); /* fast, not for outside adversaries to see; seeded per process by caller xor */

@@ -521,6 +521,7 @@ static bool encode_frame(void *user, const struct frame *frame)
     struct catch_up    *read = user;
     struct frame_reader reader = frame_read(frame->first_seq, frame->n, frame->base_ms, frame->body);
     struct record       record;
+    reader.wf = frame->wf_before;
     while (frame_next(&reader, &record)) {
         if (record.seq <= read->after)
             continue;
@@ -655,6 +656,7 @@ static struct chunk *encode_sealed(const struct feed *feed, const struct sealed 
     struct chunk       *chunk = chunk_new(sealed->first_seq);
     struct frame_reader reader = frame_read(sealed->first_seq, sealed->n, sealed->base_ms, buf_view(&sealed->body));
     struct record       record;
+    reader.wf = sealed->wf_before;
     while (frame_next(&reader, &record))
         chunk_event(chunk, feed->format, feed->ctx, &record);
     assert(chunk->last_seq == sealed->last_seq);
@@ -717,7 +719,7 @@ struct follower *follower_new(struct stream *stream, const struct wire_format *f
     f->feed = feed;
     f->cursor = cursor;
     f->progress_ms = wall_now(feed);
-    if (ledger->config.max_age_ms) {
+    if (ledger->config.max_age_ms && !format->ageless) {
         uint32_t jitter = 0;
         ledger->config.env->random(ledger->config.env, &jitter, sizeof jitter);
         uint64_t age = ledger->config.max_age_ms;

@@ -53,6 +53,7 @@ struct wire_format {
     bool     once;         /* with finish: the first chunk is handed to sink->answer, and the follower is gone */
     uint32_t heartbeat_ms; /* 0: the ledger's */
     bool reset_on_fault; /* end with a TCP reset unless DONE: a clean end would be read as "completed" (WF) */
+    bool ageless;        /* never ended because it is old: its clients take an early end for the end of the run (WF) */
     void (*ctx_free)(void *ctx);
 };
 

@@ -126,10 +126,11 @@ bool frame_next(struct frame_reader *r, struct record *ret)
 {
     if (r->left == 0 || r->in.bad)
         return false;
-    *ret = (struct record){ .seq = r->seq };
+    *ret = (struct record){ .seq = r->seq, .wf = r->wf };
     unsigned type = bytes_u8(&r->in);
     ret->type = (enum record_type)type;
     ret->flags = bytes_u8(&r->in);
+    r->wf += record_wf(ret->flags);
     ret->wall_ms = r->base_ms + (int64_t)bytes_varint(&r->in);
     ret->op = (uint32_t)bytes_varint(&r->in);
     if (!record_info(type))

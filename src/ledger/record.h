@@ -82,6 +82,7 @@ struct record {
     uint8_t          delta_kind, surface;
     uint64_t         index;
     struct span      text, node;
+    uint64_t         wf;    /* read: workflow events of the stream before this record (frame_reader.wf) */
 };
 
 static inline unsigned record_wf(uint8_t flags) { return (flags & REC_WF_MASK) >> REC_WF_SHIFT; }
@@ -105,6 +106,7 @@ void frame_put(struct frame_writer *w, const struct record *record);
 struct frame_reader {
     struct reader_bytes in;
     uint64_t            seq; /* of the next record */
+    uint64_t            wf;  /* workflow events before it; a caller that wants them sets it to the frame's wf_before */
     int64_t             base_ms;
     uint32_t            left;
     struct { uint32_t op, parent; uint8_t kind, surface; uint64_t next_index; struct span node; } calls[FRAME_CALLS];

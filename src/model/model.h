@@ -37,6 +37,12 @@ struct model_call;
 enum err models_new(struct loop *loop, struct http_client *client, struct jv config, struct models **ret, struct error *error);
 void     models_free(struct models *models); /* cancels what is in flight */
 bool     models_has(const struct models *models, struct span provider);
+/* Who a call goes to that names a provider, or "default", or none: the provider called `default`, else the only configured one,
+ * else `scripted`. A provider that nobody configured was the first part of a model's name, when there is one called `default`
+ * ("meta-llama/llama-3"): that one gets the whole name. What is found replaces the two; texts in `arena`. */
+void     models_route(const struct models *models, struct arena *arena, struct span *provider, struct span *model);
+/* Each configured provider, then `scripted`. */
+void     models_each(const struct models *models, void (*each)(void *user, struct span provider), void *user);
 
 enum model_chunk_kind { CHUNK_TEXT, CHUNK_REASONING, CHUNK_TOOL_ARGUMENTS };
 

@@ -122,9 +122,51 @@ bool models_has(const struct models *models, struct span provider)
     return provider_find(models, provider) != NULL;
 }
 
+/* NULL: nothing but what is built in. */
+static const struct provider *default_provider(const struct models *models)
+{
+    const struct provider *only = NULL;
+    size_t                 count = 0;
+
+    for (const struct provider *p = models->providers; p; p = p->next) {
+        if (span_is(p->name, "default"))
+            return p;
+        if (!p->ops->fixed_name) {
+            only = p;
+            count++;
+        }
+    }
+    return count == 1 ? only : NULL;
+}
+
+void models_route(const struct models *models, struct arena *arena, struct span *provider, struct span *model)
+{
+    const struct provider *def = default_provider(models);
+    bool                   named = provider->n && !span_is(*provider, "default");
+
+    if (provider_find(models, *provider) || (named && !(def && span_is(def->name, "default"))))
+        return;
+    if (named)
+        *model = arena_printf(arena, "%.*s/%.*s", SPAN_ARG(*provider), SPAN_ARG(*model));
+    *provider = def ? def->name : SPAN("scripted");
+}
+
+void models_each(const struct models *models, void (*each)(void *user, struct span provider), void *user)
+{
+    for (const struct provider *p = models->providers; p; p = p->next)
+        if (!p->ops->fixed_name)
+            each(user, p->name);
+    each(user, SPAN("scripted"));
+}
+
 bool model_resumable(const struct models *models, struct span provider)
 {
+    struct span  model = SPAN("");
+    struct arena arena = { 0 };
+
+    models_route(models, &arena, &provider, &model);
     const struct provider *found = provider_find(models, provider);
+    arena_done(&arena);
     return found && found->ops->resumable;
 }
 
@@ -193,7 +235,7 @@ static void call_unlink(struct model_call *call)
         call->next->prev = call->prev;
 }
 
-enum err model_start(struct models *models, const struct model_call_config *config, struct model_call **ret, struct error *error)
+static enum err start_routed(struct models *models, const struct model_call_config *config, struct model_call **ret, struct error *error)
 {
     struct provider *provider = provider_find(models, config->provider);
     if (!provider)
@@ -211,6 +253,17 @@ enum err model_start(struct models *models, const struct model_call_config *conf
     call_link(call);
     *ret = call;
     return ERR_OK;
+}
+
+enum err model_start(struct models *models, const struct model_call_config *config, struct model_call **ret, struct error *error)
+{
+    struct model_call_config routed = *config;
+    struct arena             arena = { 0 };
+
+    models_route(models, &arena, &routed.provider, &routed.model);
+    enum err err = start_routed(models, &routed, ret, error);
+    arena_done(&arena);
+    return err;
 }
 
 /* From here on the provider has nothing left that could call back. */

@@ -222,6 +222,56 @@ void catalog_free(struct engine *engine)
     uuid_map_done(&engine->bundles);
     uuid_map_done(&engine->plans);
     uuid_map_done(&engine->versions);
+    uuid_map_done(&engine->sessions);
+}
+
+/* ---- plans without a bundle of their own ---- */
+
+struct uuid inline_agent_id(struct uuid workspace)
+{
+    return uuid_derive(workspace, UUID_INLINE, 0);
+}
+
+static struct uuid inline_bundle_id(struct uuid workspace, const struct sha256 *plan)
+{
+    uint64_t number;
+    memcpy(&number, plan->b, sizeof number);
+    return uuid_derive(workspace, UUID_BUNDLE, be64toh(number));
+}
+
+struct bundle *catalog_inline_bundle(struct engine *engine, struct uuid workspace, const struct sha256 *plan)
+{
+    struct bundle *bundle = catalog_bundle(engine, workspace, inline_bundle_id(workspace, plan));
+    return bundle && memcmp(bundle->row.plan.b, plan->b, sizeof plan->b) == 0 ? bundle : NULL;
+}
+
+static void inline_agent(struct engine *engine, struct uuid tenant, struct uuid workspace)
+{
+    struct uuid id = inline_agent_id(workspace);
+    int64_t     now = engine_now_ms(engine);
+    if (catalog_agent(engine, workspace, id))
+        return;
+    struct agent_row row = { .id = id, .tenant = tenant, .workspace = workspace, .name = SPAN("~inline"), .metadata = SPAN("{}"),
+                             .description = SPAN("owns the runs that were made without an agent"), .revision = 1, .created_ms = now,
+                             .updated_ms = now };
+    catalog_put_agent(engine, &row);
+}
+
+enum err catalog_inline(struct engine *engine, struct uuid tenant, struct uuid workspace, struct jv definition, struct sha256 *ret_plan,
+                        struct issues *issues)
+{
+    enum err e = catalog_compile(engine, definition, ret_plan, issues);
+    if (e || catalog_inline_bundle(engine, workspace, ret_plan))
+        return e;
+    struct buf text = { 0 };
+    int64_t    now = engine_now_ms(engine);
+    json_minify(definition, &text);
+    inline_agent(engine, tenant, workspace);
+    struct bundle_row row = { .id = inline_bundle_id(workspace, ret_plan), .workspace = workspace, .agent = inline_agent_id(workspace),
+                              .definition = buf_view(&text), .plan = *ret_plan, .revision = 1, .created_ms = now, .updated_ms = now };
+    catalog_put_bundle(engine, &row);
+    buf_done(&text);
+    return ERR_OK;
 }
 
 /* ---- idempotency ---- */

@@ -265,6 +265,8 @@ static void apply_model(struct run *run, const struct effect *fx)
     call->node = arena_copy(&run->host_arena, fx->node);
     call->provider = arena_copy(&run->host_arena, fx->model.provider);
     call->model = arena_copy(&run->host_arena, fx->model.model);
+    if (run->engine->config.models) /* what the call costs depends on who gets it */
+        models_route(run->engine->config.models, &run->host_arena, &call->provider, &call->model);
     call->request = arena_copy(&run->host_arena, fx->model.request);
     call->retry = arena_copy(&run->host_arena, fx->model.retry);
     call->tries = 1;

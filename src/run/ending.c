@@ -82,6 +82,7 @@ void run_finish(struct run *run, struct span output, struct span values)
         return;
     run_text(run, &run->row.output, output);
     run->row.error = SPAN_NONE;
+    session_run_finished(run, output);
     end_run(run, RUN_FINISH, values);
 }
 

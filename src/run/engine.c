@@ -248,6 +248,8 @@ void engine_free(struct engine *engine)
 struct loop   *engine_loop(struct engine *engine)   { return engine->config.loop; }
 struct store  *engine_store(struct engine *engine)  { return engine->config.store; }
 struct ledger *engine_ledger(struct engine *engine) { return engine->ledger; }
+struct models *engine_models(struct engine *engine) { return engine->config.models; }
+const struct prices *engine_prices(const struct engine *engine) { return engine->config.prices; }
 struct env    *engine_env(struct engine *engine)    { return engine->env; }
 struct reader *engine_reader(struct engine *engine) { return store_reader(engine->config.store); }
 struct uuid    engine_mint(struct engine *engine)   { return uuid_mint(&engine->ids, engine->env); }

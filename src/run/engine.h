@@ -64,6 +64,8 @@ void engine_free(struct engine *engine); /* after store_close */
 struct loop   *engine_loop(struct engine *engine);
 struct store  *engine_store(struct engine *engine);
 struct ledger *engine_ledger(struct engine *engine);
+struct models *engine_models(struct engine *engine);
+const struct prices *engine_prices(const struct engine *engine); /* NULL: none */
 struct env    *engine_env(struct engine *engine);
 struct reader *engine_reader(struct engine *engine); /* the engine thread's own, for look-ups by key */
 struct uuid    engine_mint(struct engine *engine);
@@ -117,6 +119,13 @@ enum err catalog_compile(struct engine *engine, struct jv definition, struct sha
 enum spend_kind { SPEND_RUN, SPEND_THREAD, SPEND_DAY }; /* stored. DAY: of a workspace, id is its own */
 /* Any thread, on a reader with an open snapshot. False: nothing was spent, *ret is zero. */
 bool spend_read(struct reader *reader, struct uuid workspace, enum spend_kind kind, struct uuid id, int64_t day, struct spend_row *ret);
+/* The bundle of a plan that comes without one (model.md 2): of the workspace's inline agent, made when it is not there yet.
+ * `definition`: a bundle definition. Errors as catalog_compile. */
+enum err catalog_inline(struct engine *engine, struct uuid tenant, struct uuid workspace, struct jv definition, struct sha256 *ret_plan,
+                        struct issues *issues);
+/* NULL: the workspace has never seen this plan. */
+struct bundle *catalog_inline_bundle(struct engine *engine, struct uuid workspace, const struct sha256 *plan);
+struct uuid    inline_agent_id(struct uuid workspace);
 
 /* ---- idempotency (model.md 2.2) ---- */
 struct idem_hit {
@@ -275,6 +284,19 @@ static inline struct uuid operation_id(struct uuid run, struct uuid attempt, uin
 {
     return op ? uuid_derive(attempt, UUID_OPERATION, op) : uuid_derive(run, UUID_OPERATION, 0);
 }
+
+/* ---- sessions of the workflow surface (workflow-runs.md 5.9): a thread with numbered messages ---- */
+/* ERR_NOT_FOUND. Spans live until the end of the turn. */
+enum err session_read(struct engine *engine, struct uuid workspace, struct uuid id, struct session_row *ret);
+/* With a thread of its own. Spans of the result are those given. */
+struct session_row session_create(struct engine *engine, struct uuid tenant, struct uuid workspace, struct span customer,
+                                  struct span metadata);
+void session_change(struct engine *engine, struct session_row *row); /* written, with the time of now */
+/* The next message; row is that of the session and is changed. content: JSON array. */
+struct message_row session_append(struct engine *engine, struct session_row *row, struct span role, struct span content, struct uuid run);
+struct uuid session_message_id(struct uuid session, int64_t no);
+/* ERR_THREAD_BUSY while a run of it has not ended. */
+enum err session_delete(struct engine *engine, struct uuid workspace, struct uuid id, struct span by, struct error *error);
 
 /* ---- threads ---- */
 /* Rows only; runs' threads are made by run_create. */

@@ -125,7 +125,8 @@ static void record_model(struct run *run, const struct pending_input *in, struct
         of.n--;
         for (uint32_t i = 0; i < run->step_count; i++)
             if (op_path_eq(&run->steps[i].of, &of))
-                more = arena_printf(turn, "\"wf_step\":%u,%.*s", run->steps[i].step, SPAN_ARG(more));
+                more = arena_printf(turn, "\"wf_step\":%u,\"provider\":\"%.*s\",%.*s", run->steps[i].step, SPAN_ARG(call->provider),
+                                    SPAN_ARG(more)); /* a provider's name needs no escape */
     }
     struct span pub = payload_end(run->engine, &w);
     struct span priv = input_priv_more(run->engine, run->now_us, &in->path, in->err, more, in->value);

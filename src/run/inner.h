@@ -218,7 +218,7 @@ struct engine {
     struct engine_inbox  *inbox;
     struct uuid_gen       ids;
     uint64_t              last_stream;
-    struct uuid_map       runs, threads, agents, bundles, versions, idems, plans;
+    struct uuid_map       runs, threads, agents, bundles, versions, idems, plans, sessions;
     struct u64_map        watches;    /* ticket -> struct watch */
     struct run           *dirty_runs, *ready_runs, **ready_tail;
     struct thread        *dirty_threads;
@@ -289,7 +289,7 @@ struct thread *thread_make(struct engine *engine, struct uuid tenant, struct uui
 void thread_unref(struct thread *thread);
 void thread_dirty(struct thread *thread);
 void thread_rows_seal(struct engine *engine);
-/* The run takes the slot (true), or queues behind it. */
+/* The run takes the slot (true), or queues behind it. A run of the workflow surface needs no slot (model.md D8). */
 bool thread_enter(struct thread *thread, struct run *run);
 /* The run leaves the slot or the queue; the next one is promoted and made ready. `values`: p NULL leaves them. */
 void thread_exit(struct thread *thread, struct run *run, struct span values, bool failed);
@@ -345,6 +345,9 @@ void stat_run_ended(struct run *run);
 void stat_run_again(struct run *run);    /* it had ended, and goes on */
 void stat_handoff(struct run *run, uint64_t seq);
 void stat_failure(struct run *run, struct span category); /* of scope run */
+
+/* ---- session.c ---- */
+void session_run_finished(struct run *run, struct span output); /* its answers become messages of its session */
 
 /* ---- retry.c ---- */
 void run_load_start(struct run *run); /* the state that a later attempt begins with, when the run comes from the store */

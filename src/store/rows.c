@@ -80,6 +80,18 @@ static const struct column failure_columns[] = { FAILURE_COLUMNS(COLUMN) };
 #define ROW struct cron_row
 static const struct column cron_columns[] = { CRON_COLUMNS(COLUMN) };
 #undef ROW
+#define ROW struct flow_row
+static const struct column flow_columns[] = { FLOW_COLUMNS(COLUMN) };
+#undef ROW
+#define ROW struct session_row
+static const struct column session_columns[] = { SESSION_COLUMNS(COLUMN) };
+#undef ROW
+#define ROW struct message_row
+static const struct column message_columns[] = { MESSAGE_COLUMNS(COLUMN) };
+#undef ROW
+#define ROW struct handle_row
+static const struct column handle_columns[] = { HANDLE_COLUMNS(COLUMN) };
+#undef ROW
 #define ROW struct stat_row
 static const struct column stat_columns[] = { STAT_COLUMNS(COLUMN) };
 #undef ROW
@@ -164,13 +176,17 @@ static const char *const kv_indexes[] = {
 #define timer_indexes    no_indexes
 #define producer_indexes no_indexes
 #define purge_indexes    no_indexes
+#define flow_indexes     no_indexes
+#define session_indexes  no_indexes
+#define message_indexes  no_indexes
+#define handle_indexes   no_indexes
 
 /* Rows with bodies: inputs and outputs, values, prompts, definitions, states. Measured for run, written at each event
  * by 64 appenders: 1.2 times the events/s of the clustered table at 400 bytes of input and output, 1.2 to 1.4 times at
  * 2,200. */
 #define IN_ORDER_OF_ARRIVAL(id)                                                                             \
     ((id) == TABLE_run || (id) == TABLE_thread || (id) == TABLE_wait || (id) == TABLE_bundle || (id) == TABLE_plan || \
-     (id) == TABLE_snapshot || (id) == TABLE_blob || (id) == TABLE_failure || (id) == TABLE_cron)
+     (id) == TABLE_snapshot || (id) == TABLE_blob || (id) == TABLE_failure || (id) == TABLE_cron || (id) == TABLE_message || (id) == TABLE_session)
 
 #define TABLE_ENTRY(table, COLUMNS, key_count)      \
     [TABLE_##table] = {                             \

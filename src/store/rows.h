@@ -115,6 +115,13 @@ struct table {
 #define SPEND_COLUMNS(X)                                                                                                       \
     X(UUID, workspace) X(I64, kind) X(UUID, id) X(I64, day) X(I64, usd) X(I64, unpriced) X(I64, tokens_in) X(I64, tokens_out)      \
     X(I64, model_calls) X(I64, tool_calls) X(I64, raised_usd) X(I64, raised_tokens) X(I64, raised_calls)
+/* The workflow surface (workflow-runs.md). flow: what a run has there besides its own row. session: what a thread has; its messages
+ * are numbered from 1, those up to `cleared` are gone. handle: a state handle; expires_ms 0: never. */
+#define FLOW_COLUMNS(X)    X(UUID, workspace) X(UUID, run) X(BYTES, customer)
+#define SESSION_COLUMNS(X) X(UUID, workspace) X(UUID, id) X(BYTES, customer) X(I64, last_no) X(I64, cleared) X(I64, created_ms) \
+    X(I64, updated_ms) X(BYTES, metadata)
+#define MESSAGE_COLUMNS(X) X(UUID, session) X(I64, no) X(BYTES, role) X(BYTES, content) X(UUID, run) X(I64, created_ms)
+#define HANDLE_COLUMNS(X)  X(UUID, workspace) X(UUID, id) X(BYTES, customer) X(I64, expires_ms) X(I64, created_ms)
 
 #define TABLES(X)                                                                                                              \
     X(meta, META_COLUMNS, 1) X(node, NODE_COLUMNS, 1) X(tenant, TENANT_COLUMNS, 1) X(workspace, WORKSPACE_COLUMNS, 1)             \
@@ -122,7 +129,8 @@ struct table {
     X(plan, PLAN_COLUMNS, 1) X(thread, THREAD_COLUMNS, 2) X(run, RUN_COLUMNS, 2) X(attempt, ATTEMPT_COLUMNS, 2)                   \
     X(wait, WAIT_COLUMNS, 1) X(snapshot, SNAPSHOT_COLUMNS, 2) X(blob, BLOB_COLUMNS, 1) X(idem, IDEM_COLUMNS, 1)                   \
     X(timer, TIMER_COLUMNS, 3) X(stream, STREAM_COLUMNS, 1) X(producer, PRODUCER_COLUMNS, 2) X(purge, PURGE_COLUMNS, 1)  \
-    X(audit, AUDIT_COLUMNS, 2) X(failure, FAILURE_COLUMNS, 2) X(stat, STAT_COLUMNS, 6) X(cron, CRON_COLUMNS, 2) X(kv, KV_COLUMNS, 3) X(spend, SPEND_COLUMNS, 4)
+    X(audit, AUDIT_COLUMNS, 2) X(failure, FAILURE_COLUMNS, 2) X(stat, STAT_COLUMNS, 6) X(cron, CRON_COLUMNS, 2) X(kv, KV_COLUMNS, 3) X(spend, SPEND_COLUMNS, 4)    \
+    X(flow, FLOW_COLUMNS, 2) X(session, SESSION_COLUMNS, 2) X(message, MESSAGE_COLUMNS, 2) X(handle, HANDLE_COLUMNS, 2)
 
 #define ROW_MEMBER_I64(name)   int64_t name;
 #define ROW_MEMBER_BYTES(name) struct span name;

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* 2: tables stream, producer, purge, audit, failure. 3: stat, cron. 4: index run_by_end. 5: kv, spend.
+/* 2: tables stream, producer, purge, audit, failure. 3: stat, cron. 4: index run_by_end. 5: kv, spend, flow, session, message, handle.
  * An older database gets the tables and indexes that it lacks. */
 enum { SCHEMA_VERSION = 5 };
 

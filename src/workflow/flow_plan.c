@@ -81,7 +81,7 @@ static void put_model(const struct flow_job *job, struct jv request, struct span
     jw_end(w);
 }
 
-static void put_tools(struct jv tools, struct jw *w)
+void flow_put_tools(struct jv tools, struct jw *w)
 {
     if (jv_count(tools) == 0)
         return;
@@ -100,7 +100,7 @@ static void put_tools(struct jv tools, struct jw *w)
     jw_arr_end(w);
 }
 
-static void put_choice(struct jv choice, struct jw *w)
+void flow_put_choice(struct jv choice, struct jw *w)
 {
     struct jv function = jv_get(choice, "function");
     if (!jv_is(choice, JSON_OBJECT))
@@ -144,8 +144,8 @@ void flow_definition(const struct flow_job *job, struct jv request, struct span 
 
     jw_obj(&w);
     put_model(job, request, model, arena, &w);
-    put_tools(jv_get(request, "tools"), &w);
-    put_choice(jv_get(request, "tool_choice"), &w);
+    flow_put_tools(jv_get(request, "tools"), &w);
+    flow_put_choice(jv_get(request, "tool_choice"), &w);
     put_limits(job, &w);
     if (jv_is(jv_get(format, "schema"), JSON_OBJECT)) {
         jw_key(&w, "output");

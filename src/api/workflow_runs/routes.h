@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* routes.h - the handlers of the workflow surface (workflow-runs.md), by resource; routes.c is their table. */
+#pragma once
+#include "api/inner.h"
+#include "api/workflow_runs/render.h"
+
+/* errors.c */
+void flow_put_issues(struct jw *w, const char *name, const struct issues *issues);
+/* 400 with the bare list of issues of a specification. */
+void flow_send_issues(struct call *call, const struct issues *issues);
+
+/* runs.c */
+void flow_runs_create(struct call *call);
+void flow_runs_get(struct call *call);
+void flow_runs_cancel(struct call *call);
+/* The run of the path, if it is the caller's to see (1.3); false: 404 was answered. With call->reader, or on the engine thread. */
+bool flow_run_read(struct call *call, struct run_row *ret);
+const char *flow_run_status(const struct run_row *row);
+
+/* snapshot.c: what the ledgers of a run say about its nodes, calls and tools. */
+struct flow_snapshot;
+/* ERR_OK or what reading gave; lives in the call's arena. */
+enum err flow_fold(struct call *call, const struct run_row *row, struct flow_snapshot **ret);
+void     flow_put_snapshot(struct call *call, const struct run_row *row, const struct flow_snapshot *snapshot, bool steps);
+void     flow_run_steps(struct call *call);
+void     flow_run_tool_call(struct call *call);
+void     flow_run_tasks(struct call *call);
+
+/* tools.c */
+void flow_pending_tools(struct call *call);
+void flow_tool_results(struct call *call);
+
+/* events.c */
+void flow_run_events(struct call *call);
+
+/* workflows.c */
+void flow_compile(struct call *call);
+void flow_lint(struct call *call);
+void flow_schema_events(struct call *call);
+void flow_schema_workflow(struct call *call);
+
+/* sessions.c */
+void flow_sessions_create(struct call *call);
+void flow_sessions_list(struct call *call);
+void flow_sessions_get(struct call *call);
+void flow_sessions_patch(struct call *call);
+void flow_sessions_delete(struct call *call);
+void flow_messages_create(struct call *call);
+void flow_messages_list(struct call *call);
+void flow_sessions_clear(struct call *call);
+
+/* state handles: sessions.c, too */
+void flow_handles_create(struct call *call);
+void flow_handles_list(struct call *call);
+void flow_handles_get(struct call *call);
+void flow_handles_delete(struct call *call);
+
+/* responses.c */
+void flow_responses(struct call *call);
+void flow_responses_batch(struct call *call);
+
+/* models.c */
+void flow_models(struct call *call);
