@@ -238,18 +238,23 @@ static void unusable_requests_are_refused(void **state)
         { "p", "m", "{\"messages\":[{\"role\":\"developer\",\"content\":\"x\"}]}", "/messages/0/role" },
         { "p", "m", "{\"messages\":[{\"role\":\"user\",\"content\":1}]}", "/messages/0/content" },
         { "p", "m", "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\"}]}]}", "/messages/0/content/0/type" },
-        { "p", "m", "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"file\",\"file\":{\"mime_type\":\"a/b\"}}]}]}", "/messages/0/content/0/file/data_base64" },
-        { "p", "m", "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"file\",\"file\":{\"data_base64\":\"\",\"mime_type\":\"a b\"}}]}]}", "/messages/0/content/0/file/mime_type" },
+        { "p", "m", "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"file\","
+          "\"file\":{\"mime_type\":\"a/b\"}}]}]}", "/messages/0/content/0/file/data_base64" },
+        { "p", "m", "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"file\","
+          "\"file\":{\"data_base64\":\"\",\"mime_type\":\"a b\"}}]}]}", "/messages/0/content/0/file/mime_type" },
         { "p", "m", "{\"messages\":[{\"role\":\"tool\",\"content\":\"x\"}]}", "/messages/0/tool_call_id" },
         { "p", "m", "{\"messages\":[{\"role\":\"user\",\"content\":\"x\",\"tool_call_id\":\"c\"}]}", "/messages/0/tool_call_id" },
         { "p", "m", "{\"messages\":[{\"role\":\"user\",\"tool_calls\":[]}]}", "/messages/0/tool_calls" },
-        { "p", "m", "{\"messages\":[{\"role\":\"assistant\",\"tool_calls\":[{\"id\":\"c\",\"name\":\"f\",\"arguments\":{}}]}]}", "/messages/0/tool_calls/0/arguments" },
+        { "p", "m", "{\"messages\":[{\"role\":\"assistant\",\"tool_calls\":[{\"id\":\"c\",\"name\":\"f\","
+          "\"arguments\":{}}]}]}", "/messages/0/tool_calls/0/arguments" },
         { "p", "m", "{\"messages\":[{\"role\":\"user\",\"content\":\"x\"}],\"tools\":[{\"name\":\"f\"}]}", "/tools/0/parameters" },
         { "p", "m", "{\"messages\":[{\"role\":\"user\",\"content\":\"x\"}],\"tool_choice\":\"always\"}", "/tool_choice" },
         { "p", "m", "{\"messages\":[{\"role\":\"user\",\"content\":\"x\"}],\"tool_choice\":{}}", "/tool_choice/name" },
         { "p", "m", "{\"messages\":[{\"role\":\"user\",\"content\":\"x\"}],\"parallel_tool_calls\":1}", "/parallel_tool_calls" },
-        { "p", "m", "{\"messages\":[{\"role\":\"user\",\"content\":\"x\"}],\"output_format\":{\"type\":\"json_object\",\"name\":\"n\",\"schema\":{}}}", "/output_format/type" },
-        { "p", "m", "{\"messages\":[{\"role\":\"user\",\"content\":\"x\"}],\"output_format\":{\"type\":\"json_schema\",\"name\":\"n\",\"schema\":{},\"strict\":1}}", "/output_format/strict" },
+        { "p", "m", "{\"messages\":[{\"role\":\"user\",\"content\":\"x\"}],"
+          "\"output_format\":{\"type\":\"json_object\",\"name\":\"n\",\"schema\":{}}}", "/output_format/type" },
+        { "p", "m", "{\"messages\":[{\"role\":\"user\",\"content\":\"x\"}],"
+          "\"output_format\":{\"type\":\"json_schema\",\"name\":\"n\",\"schema\":{},\"strict\":1}}", "/output_format/strict" },
         { "p", "m", "{\"messages\":[{\"role\":\"user\",\"content\":\"x\"}],\"stop\":[1]}", "/stop/0" },
         { "p", "m", "{\"messages\":[{\"role\":\"user\",\"content\":\"x\"}],\"reasoning_effort\":\"huge\"}", "/reasoning_effort" },
     };
