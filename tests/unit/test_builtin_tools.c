@@ -98,14 +98,16 @@ static void answers_of_a_search_backend(void **state)
         const char *body, *result, *code, *message;
         bool        retryable;
     } cases[] = {
-        { 200, "[{\"title\":\"t\",\"url\":\"u\",\"x\":1,\"metadata\":{\"a\":1}}]", "{\"results\":[{\"title\":\"t\",\"url\":\"u\",\"metadata\":{\"a\":1}}]}", 0, 0, 0 },
+        { 200, "[{\"title\":\"t\",\"url\":\"u\",\"x\":1,\"metadata\":{\"a\":1}}]",
+          "{\"results\":[{\"title\":\"t\",\"url\":\"u\",\"metadata\":{\"a\":1}}]}", 0, 0, 0 },
         { 204, "{\"results\":[]}", "{\"results\":[]}", 0, 0, 0 },
         { 200, "{}", NULL, "backend-error", "Web search backend response must contain a results array.", false },
         { 200, "", NULL, "backend-error", "Web search backend response must contain a results array.", false },
         { 200, "[1]", NULL, "backend-error", "Web search result must be a JSON object.", false },
         { 200, "[{\"title\":\"t\"}]", NULL, "backend-error", "Web search result url must be a non-empty string.", false },
         { 200, "[{\"title\":\"t\",\"url\":\"u\",\"snippet\":1}]", NULL, "backend-error", "Web search result snippet must be a string when present.", false },
-        { 200, "[{\"title\":\"t\",\"url\":\"u\",\"metadata\":[]}]", NULL, "backend-error", "Web search result metadata must be a JSON object when present.", false },
+        { 200, "[{\"title\":\"t\",\"url\":\"u\",\"metadata\":[]}]", NULL, "backend-error",
+          "Web search result metadata must be a JSON object when present.", false },
         { 503, "", NULL, "unavailable", "Web search backend returned HTTP 503.", true },
         { 429, "", NULL, "backend-error", "Web search backend returned HTTP 429.", true },
         { 408, "", NULL, "backend-error", "Web search backend returned HTTP 408.", true },
