@@ -194,8 +194,9 @@ void web_search_manifest(struct buf *out)
 {
     BUF_LIT(out, "{\"identity\":{\"id\":\"dogpile.tools.webSearch\",\"name\":\"webSearch\",\"namespace\":\"dogpile\","
                  "\"version\":\"1.0.0\",\"description\":\"Search the web through a caller-provided fetch-compatible search adapter.\"},"
-                 "\"inputSchema\":{\"kind\":\"json-schema\",\"schema\":{\"type\":\"object\",\"properties\":{\"query\":{"
-                 "\"type\":\"string\"},\"maxResults\":{\"type\":\"number\",\"minimum\":1}},\"required\":[\"query\"],\"additionalProperties\":false},"
+                 "\"inputSchema\":{\"kind\":\"json-schema\",\"schema\":{\"type\":\"object\",\"properties\":{"
+                 "\"query\":{\"type\":\"string\"},\"maxResults\":{\"type\":\"number\",\"minimum\":1}},"
+                 "\"required\":[\"query\"],\"additionalProperties\":false},"
                  "\"description\":\"Web search query and optional result cap.\"},"
                  "\"permissions\":[{\"kind\":\"network\",\"allowPrivateNetwork\":false}]}");
 }
