@@ -251,6 +251,7 @@ struct ledger *engine_ledger(struct engine *engine) { return engine->ledger; }
 struct models *engine_models(struct engine *engine) { return engine->config.models; }
 const struct prices *engine_prices(const struct engine *engine) { return engine->config.prices; }
 struct env    *engine_env(struct engine *engine)    { return engine->env; }
+const struct redact *engine_redact(const struct engine *engine) { return engine->config.redact; }
 struct reader *engine_reader(struct engine *engine) { return store_reader(engine->config.store); }
 struct uuid    engine_mint(struct engine *engine)   { return uuid_mint(&engine->ids, engine->env); }
 int64_t        engine_now_ms(struct engine *engine) { return engine->env->wall_ms(engine->env); }

@@ -67,6 +67,7 @@ struct ledger *engine_ledger(struct engine *engine);
 struct models *engine_models(struct engine *engine);
 const struct prices *engine_prices(const struct engine *engine); /* NULL: none */
 struct env    *engine_env(struct engine *engine);
+const struct redact *engine_redact(const struct engine *engine); /* for rows that are not runs'; may be NULL */
 struct reader *engine_reader(struct engine *engine); /* the engine thread's own, for look-ups by key */
 struct uuid    engine_mint(struct engine *engine);
 uint64_t       engine_new_stream(struct engine *engine); /* a stream number: rises with time */
