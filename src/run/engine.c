@@ -61,6 +61,7 @@ void engine_attach_inbox(struct engine *engine, struct engine_inbox *inbox)
 /* After loop_run has ended: what is still on its way is finished by hand. */
 void engine_inbox_flush(struct engine_inbox *inbox)
 {
+    inbox->engine->failed = true; /* the store is closed: nobody asks it any more why something failed */
     take_mail(&inbox->mail);
 }
 
