@@ -61,6 +61,7 @@ static enum err call_agent_load(const struct plan *plan, struct span saved, stru
     return call_agent_init(plan, arena, ret);
 }
 
-static const struct machine_ops call_agent_ops = { "agent",         1,               call_agent_compile, call_agent_open,
-                                                   call_agent_init, call_agent_step, call_agent_save,    call_agent_load };
+static const struct machine_ops call_agent_ops = {
+    "agent", 1, call_agent_compile, call_agent_open, call_agent_init, call_agent_step, call_agent_save, call_agent_load
+};
 static const struct machine_ops *const call_agent_kinds[] = { &call_agent_ops, NULL };
