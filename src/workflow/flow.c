@@ -6,6 +6,7 @@
  * is deeper than a loop, whatever the graph looks like. */
 #include "workflow/flow.h"
 #include "workflow/nested.h"
+#include "workflow/spec.h"
 #include <stdlib.h>
 
 struct turn {
@@ -901,6 +902,23 @@ void flow_take_models(struct flow_run *f)
         f->models = json_read(arena_copy(f->m->arena, jv_raw(models)), f->m->arena);
 }
 
+/* The runs API has asked the same before it made the run; other surfaces have not. */
+static bool inputs_are_good(struct turn *t)
+{
+    struct arena *arena = t->out->arena;
+    struct issues issues = { .arena = arena };
+    struct span resolved;
+
+    if (!spec_inputs(t->f->flow->root, json_read(slot_view(&t->m->input), arena), arena, &resolved, &issues))
+        return true;
+    const struct issue *first = &issues.items[0];
+    struct fault fault = flow_fault("INPUT_REQUIRED", "validation",
+                                    arena_printf(arena, "%.*s %.*s.", SPAN_ARG(first->pointer), SPAN_ARG(first->message)));
+    fault.code = first->code;
+    fail_run(t, &fault, NO_INDEX);
+    return false;
+}
+
 static void begin(struct turn *t)
 {
     CLEANUP(buf_done) struct buf text = { 0 };
@@ -919,7 +937,8 @@ static void begin(struct turn *t)
     rewind_flights(t->f);
     m->paused = false;
     m->life = LIFE_RUNNING;
-    flow_make_ready(t->f);
+    if (inputs_are_good(t))
+        flow_make_ready(t->f);
 }
 
 static void time_out(struct turn *t, uint32_t node)

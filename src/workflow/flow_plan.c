@@ -426,6 +426,7 @@ enum err flow_open(struct plan *plan, struct flow **ret, struct issues *issues)
 
     flow->parallel = (uint32_t)int_of(execution, "max_parallelism", FLOW_PARALLEL, UINT32_MAX);
     flow->node_timeout_us = (uint64_t)int_of(execution, "node_timeout_ms", 0, PLAN_MS_MAX) * 1000;
+    flow->root = root;
     flow->inputs = jv_get(root, "inputs");
     plan->max_attempts = 1;
     plan->run_timeout_us = (uint64_t)int_of(execution, "run_timeout_ms", 0, PLAN_MS_MAX) * 1000;

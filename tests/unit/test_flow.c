@@ -355,6 +355,29 @@ static void models_are_overridden_for_a_run(void **state)
     rig_close(&r);
 }
 
+static void inputs_are_checked_before_anything_starts(void **state)
+{
+    static const char definition[] = FLOW("'inputs':[{'name':'n','type':'number','required':true},{'name':'m','default':7}],",
+                                          "{'id':'t','type':'map.fanout','input':{'items':{'from_input':'list'},'subnode':{'id':'s',"
+                                          "'type':'transform.json','input':{'object':{'v':{'from':'item'}}}}}}",
+                                          "", OUT("o", "t"));
+    static struct rig r;
+    begin(&r, definition, "{'input':{'list':[]}}");
+    assert_true(r.failed);
+    assert_true(memmem(r.output.p, r.output.len, "\"INPUT_REQUIRED\"", 16) && memmem(r.output.p, r.output.len, "$.input.n", 9));
+    rig_close(&r);
+    begin(&r, definition, "{'input':{'list':[],'n':'x'}}");
+    assert_true(r.failed && memmem(r.output.p, r.output.len, "\"INPUT_TYPE\"", 12));
+    rig_reload(&r);
+    r.trace.len = 0;
+    rig_start(&r, "{}");
+    assert_true(r.failed);
+    rig_close(&r);
+    begin(&r, definition, "{'input':{'list':[1],'n':1}}");
+    assert_lines(&r.output, "{'o':{'results':[{'v':1}]}}");
+    rig_close(&r);
+}
+
 /* ---- plans and snapshots ---- */
 
 static enum err open_plan(const char *definition)
@@ -436,6 +459,7 @@ int main(void)
         cmocka_unit_test(classes_of_failures_are_tried_again),
         cmocka_unit_test(a_failure_that_harms_no_output_is_borne),
         cmocka_unit_test(models_are_overridden_for_a_run),
+        cmocka_unit_test(inputs_are_checked_before_anything_starts),
         cmocka_unit_test(bad_plans_are_refused),
         cmocka_unit_test(damaged_snapshots_do_no_harm),
     };
