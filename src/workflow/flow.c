@@ -912,8 +912,9 @@ static bool inputs_are_good(struct turn *t)
     if (!spec_inputs(t->f->flow->root, json_read(slot_view(&t->m->input), arena), arena, &resolved, &issues))
         return true;
     const struct issue *first = &issues.items[0];
-    struct fault fault = flow_fault("INPUT_REQUIRED", "validation",
-                                    arena_printf(arena, "%.*s %.*s.", SPAN_ARG(first->pointer), SPAN_ARG(first->message)));
+    struct fault fault =
+        flow_fault("INPUT_REQUIRED", "validation",
+                   arena_printf(arena, "%.*s %.*s.", SPAN_ARG(first->pointer), SPAN_ARG(first->message)));
     fault.code = first->code;
     fail_run(t, &fault, NO_INDEX);
     return false;

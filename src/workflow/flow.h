@@ -104,8 +104,8 @@ struct flow {
     struct flow_edge *edges; /* by (from, to) */
     uint32_t *in_edges;
     struct flow_output *outputs; /* in the order of the plan */
-    struct jv root;    /* the plan */
-    struct jv inputs;  /* its declarations */
+    struct jv root;              /* the plan */
+    struct jv inputs;            /* its declarations */
     uint32_t parallel;
     uint64_t node_timeout_us;
 };

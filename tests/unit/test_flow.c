@@ -152,7 +152,7 @@ static void a_failed_item_fails_its_node_and_done_ones_stay_done(void **state)
         &r,
         "abort [0.1/i1]\nfinish fan:sub:1 1 [0.1/i1]\n"
         "fail fan {'code':'FANOUT_ITEM_FAILED','category':'rate_limit','message':'Item 2 failed: No.','retryable':true,'source':'model'} [0.1]\n"
-               "failed {'code':'FANOUT_ITEM_FAILED','category':'rate_limit','message':'Item 2 failed: No.','retryable':true,'source':'model','node':'fan'} []\n");
+        "failed {'code':'FANOUT_ITEM_FAILED','category':'rate_limit','message':'Item 2 failed: No.','retryable':true,'source':'model','node':'fan'} []\n");
     rig_reload(&r);
     rig_start(&r, "{}");
     assert_int_equal(r.call_count, 2);
@@ -202,8 +202,8 @@ static void transforms_pick_and_merge(void **state)
             "",
             FAN("f", "4",
                 "{'id':'t','type':'transform.json','input':{'object':{'v':{'from':'item','pointer':'/n'}}}}") ","
-               "{'id':'g','type':'transform.json','input':{'object':{'all':{'from':'f'},'first':{'from':'f','pointer':'/results/0/v'}}}},"
-               "{'id':'h','type':'transform.json','input':{'merge':[{'from':'g'},{'from':'f','pointer':'/results/1'},{'from':'f'}]}}",
+                                                                                                              "{'id':'g','type':'transform.json','input':{'object':{'all':{'from':'f'},'first':{'from':'f','pointer':'/results/0/v'}}}},"
+                                                                                                              "{'id':'h','type':'transform.json','input':{'merge':[{'from':'g'},{'from':'f','pointer':'/results/1'},{'from':'f'}]}}",
             EDGE("f", "g") "," EDGE("g", "h") "," EDGE("f", "h"), OUT("o", "h")),
         "{'input':{'list':[{'n':1},{'n':2}]}}");
     assert_lines(&r.output, "{'o':{'all':{'results':[{'v':1},{'v':2}]},'first':1,'v':2,'results':[{'v':1},{'v':2}]}}");
@@ -299,6 +299,34 @@ static void a_node_has_its_time(void **state)
     rig_close(&r);
 }
 
+static void who_waits_for_people_takes_no_place_and_no_time(void **state)
+{
+    static struct rig r;
+    begin(&r,
+          FLOW("'execution':{'node_timeout_ms':10,'max_parallelism':1},",
+               "{'id':'a','type':'llm.responses','input':{'request':{'model':'ask','input':[]}}}," LLM("b", "B", ""),
+               "", OUT("o", "a")),
+          "{}");
+    assert_trace(&r, "start a step 0 try 1 [0.1]\ntimer a due 10000 [0.1/T234881025]\n"
+                     "tool a look {} by client [0.1/t0]\nask a ''  expires 0 [0.1/w0]\n"
+                     "wait a 'tool_results' for [{'id':'look','name':'look','arguments':{}}] [0.1]\n"
+                     "timer a due 0 clear [0.1/T234881025]\n"
+                     "start b step 1 try 1 [1.1]\ntimer b due 10000 [1.1/T234881025]\n"
+                     "model b p m {'messages':[{'role':'user','content':[{'text':'B','type':'text'}]}]} [1.1/m0]\n");
+    r.elapsed_us = 4000000;
+    answer(&r, "a", "'seen'"); /* the tool; there are two at work now */
+    assert_trace(&r, "abort [0.1/w0]\nmodel a p ask {} [0.1/m0]\ntimer a due 4010000 [0.1/T234881026]\n");
+    rig_reload(&r);
+    size_t model = 0;
+    while (r.calls[model].kind != FX_MODEL || r.calls[model].node[0] != 'a')
+        model++;
+    rig_answer_at(&r, model, ERR_OK, "1");
+    rig_reload(&r);
+    answer(&r, "b", "null"); /* its time is over, and nobody needs it */
+    assert_lines(&r.output, "{'o':1}");
+    rig_close(&r);
+}
+
 static void classes_of_failures_are_tried_again(void **state)
 {
     static struct rig r;
@@ -357,14 +385,16 @@ static void models_are_overridden_for_a_run(void **state)
 
 static void inputs_are_checked_before_anything_starts(void **state)
 {
-    static const char definition[] = FLOW("'inputs':[{'name':'n','type':'number','required':true},{'name':'m','default':7}],",
-                                          "{'id':'t','type':'map.fanout','input':{'items':{'from_input':'list'},'subnode':{'id':'s',"
-                                          "'type':'transform.json','input':{'object':{'v':{'from':'item'}}}}}}",
-                                          "", OUT("o", "t"));
+    static const char definition[] =
+        FLOW("'inputs':[{'name':'n','type':'number','required':true},{'name':'m','default':7}],",
+             "{'id':'t','type':'map.fanout','input':{'items':{'from_input':'list'},'subnode':{'id':'s',"
+             "'type':'transform.json','input':{'object':{'v':{'from':'item'}}}}}}",
+             "", OUT("o", "t"));
     static struct rig r;
     begin(&r, definition, "{'input':{'list':[]}}");
     assert_true(r.failed);
-    assert_true(memmem(r.output.p, r.output.len, "\"INPUT_REQUIRED\"", 16) && memmem(r.output.p, r.output.len, "$.input.n", 9));
+    assert_true(memmem(r.output.p, r.output.len, "\"INPUT_REQUIRED\"", 16) &&
+                memmem(r.output.p, r.output.len, "$.input.n", 9));
     rig_close(&r);
     begin(&r, definition, "{'input':{'list':[],'n':'x'}}");
     assert_true(r.failed && memmem(r.output.p, r.output.len, "\"INPUT_TYPE\"", 12));
@@ -456,6 +486,7 @@ int main(void)
         cmocka_unit_test(the_first_of_several_is_enough_and_the_others_are_stopped),
         cmocka_unit_test(a_collector_stops_waiting),
         cmocka_unit_test(a_node_has_its_time),
+        cmocka_unit_test(who_waits_for_people_takes_no_place_and_no_time),
         cmocka_unit_test(classes_of_failures_are_tried_again),
         cmocka_unit_test(a_failure_that_harms_no_output_is_borne),
         cmocka_unit_test(models_are_overridden_for_a_run),
