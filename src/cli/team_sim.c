@@ -58,7 +58,7 @@ void sim_error_json(const struct sim_thrown *error, struct buf *out)
     if (team_error_is_own(value))
         team_error_to_json(value, &w);
     else
-        buf_span(out, error->json);
+        buf_span(out, error->json.n ? error->json : SPAN("null")); /* nothing was thrown: a provider that never answers */
 }
 
 static struct sim_thrown made_error(struct sim_run *run, bool cancelled)
@@ -325,11 +325,12 @@ static void serve_timer(struct sim_run *run, const struct sim_timer *timer)
 
 /* ---- one run ---- */
 
-/* The definition: the options, the provider as model, the manifests of the tools. Streams of 0.3 do not pass the hint on
- * (teams.md 10.7). */
+/* The definition: the options, the provider as model, the manifests of the tools. A benchmark has no tools and no evaluator, and
+ * streams of 0.3 do not pass the hint on (teams.md 10.7). */
 static void put_definition(struct sim *sim, struct jv options, bool streams, struct jw *w)
 {
-    struct jv tools = jv_get(sim->scenario, "tools"), id = jv_get(sim->provider, "id");
+    bool      benchmark = jv_str_eq(jv_get(sim->scenario, "mode"), "benchmark");
+    struct jv tools = benchmark ? (struct jv){ 0 } : jv_get(sim->scenario, "tools"), id = jv_get(sim->provider, "id");
     jw_obj(w);
     for (struct jv_iter it = jv_iter(options); jv_step(&it);) {
         if (jv_str_eq(it.name, "tools") || jv_str_eq(it.name, "model") || (streams && jv_str_eq(it.name, "wrapUpHint")))
@@ -348,7 +349,7 @@ static void put_definition(struct sim *sim, struct jv options, bool streams, str
             jw_raw(w, jv_raw(sim_tool_manifest(sim, it.value)));
         jw_arr_end(w);
     }
-    if (has(sim->scenario, "evaluation"))
+    if (!benchmark && has(sim->scenario, "evaluation"))
         jw_key(w, "evaluate"), jw_raw(w, SPAN("{\"tool\":\"evaluation\"}"));
     jw_end(w);
 }
@@ -431,10 +432,11 @@ static void begin(struct sim_run *run)
     run->run_id = next_run_id(run->sim);
     team_trace_init(&run->trace, run->plan.compiled, run->run_id, ((struct team *)run->plan.compiled)->intent, run->sim->arena);
     team_ops.init(&run->plan, &run->machine_arena, &run->machine);
-    sim_answer(run, IN_START, (struct op_path){ 0 }, ERR_OK, SPAN("{\"values\":{}}"));
-    drain(run);
-    if (has(cancel_at, "atMs"))
+    struct sim_queue_item start = { .kind = IN_START, .value = SPAN("{\"values\":{}}") };
+    step(run, &start);
+    if (has(cancel_at, "atMs")) /* set when the first calls are under way, before anything comes of them */
         sim_timer(run, SIM_CANCEL, sim_number(jv_get(cancel_at, "atMs"), 0), NULL, 0);
+    drain(run);
 }
 
 /* Cancelled before the start: a stream never begins; run() begins and notices at once. */
@@ -555,7 +557,7 @@ static void put_events(struct sim *sim, struct jw *w, const char *status, const 
 
 static void scenario_run(struct sim *sim, bool streams, struct jw *w)
 {
-    CLEANUP(run_done) struct sim_run run = { .sim = sim, .streams = streams };
+    CLEANUP(run_done) struct sim_run run = { .sim = sim, .streams = streams, .status = streams ? "running" : NULL };
     perform(&run, jv_get(sim->scenario, "options"));
     if (streams)
         put_events(sim, w, run.status, &run.events, run.event_items, run.event_count);
