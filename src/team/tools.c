@@ -157,14 +157,20 @@ enum team_builtin team_builtin(struct span name)
     return span_is(name, "webSearch") ? BUILTIN_WEB_SEARCH : span_is(name, "codeExec") ? BUILTIN_CODE_EXEC : BUILTIN_NONE;
 }
 
+static void put_or(struct jw *w, const char *name, struct jv options, struct span otherwise)
+{
+    jw_key(w, name);
+    jw_raw(w, has(options, name) ? jv_raw(jv_get(options, name)) : otherwise);
+}
+
 static void put_identity(enum team_builtin tool, struct jv options, struct jw *w)
 {
     bool search = tool == BUILTIN_WEB_SEARCH;
     jw_key(w, "identity"), jw_obj(w);
     jw_key(w, "id"), jw_cstr(w, search ? "dogpile.tools.webSearch" : "dogpile.tools.codeExec");
     jw_key(w, "name"), jw_cstr(w, search ? "webSearch" : "codeExec");
-    jw_key(w, "namespace"), jw_raw(w, has(options, "namespace") ? jv_raw(jv_get(options, "namespace")) : SPAN("\"dogpile\""));
-    jw_key(w, "version"), jw_raw(w, has(options, "version") ? jv_raw(jv_get(options, "version")) : SPAN("\"1.0.0\""));
+    put_or(w, "namespace", options, SPAN("\"dogpile\""));
+    put_or(w, "version", options, SPAN("\"1.0.0\""));
     jw_key(w, "description");
     if (has(options, "description"))
         jw_raw(w, jv_raw(jv_get(options, "description")));
@@ -210,7 +216,8 @@ static void put_schema(enum team_builtin tool, struct jv options, struct jw *w)
         jw_end(w);
     }
     jw_key(w, "description");
-    jw_cstr(w, tool == BUILTIN_WEB_SEARCH ? "Web search query and optional result cap." : "Code snippet plus language and optional timeout.");
+    jw_cstr(w, tool == BUILTIN_WEB_SEARCH ? "Web search query and optional result cap."
+                                          : "Code snippet plus language and optional timeout.");
     jw_end(w);
 }
 
