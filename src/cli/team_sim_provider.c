@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* team_sim_provider.c - the scripted provider of a scenario, and the retry wrapper around it (teams.md 13.4, 17). */
 #include "cli/team_sim.h"
+#include "model/retry.h"
 #include <math.h>
 
 static bool has(struct jv v, const char *name)
@@ -44,54 +45,26 @@ static void call_answers(struct sim_run *run, struct sim_call *call, struct span
 
 /* ---- retry ---- */
 
-struct policy {
-    double attempts, base, most;
-    bool   jitter;
-};
-
-static struct policy policy_of(const struct sim *sim)
+static struct retry_policy policy_of(const struct sim *sim)
 {
-    struct jv retry = jv_get(sim->scenario, "retry");
-    return (struct policy){ sim_number(jv_get(retry, "maxAttempts"), 3), sim_number(jv_get(retry, "baseDelayMs"), 250),
-                            sim_number(jv_get(retry, "maxDelayMs"), 4000), !jv_str_eq(jv_get(retry, "jitter"), "none") };
-}
-
-static bool is_own(struct jv error)
-{
-    return team_error_is_own(error);
-}
-
-static bool is_abort(struct jv error)
-{
-    return (is_own(error) && jv_str_eq(jv_get(error, "code"), "aborted")) || jv_str_eq(jv_get(error, "name"), "AbortError");
-}
-
-static bool is_retryable(struct jv error, bool is_error)
-{
-    struct jv code = jv_get(error, "code");
-    if (is_own(error))
-        return jv_str_eq(code, "provider-rate-limited") || jv_str_eq(code, "provider-timeout") ||
-               jv_str_eq(code, "provider-unavailable");
-    return is_error && jv_str_eq(jv_get(error, "name"), "TypeError");
+    struct jv           retry = jv_get(sim->scenario, "retry");
+    struct retry_policy policy;
+    retry_default(&policy);
+    policy.max_attempts = (uint32_t)sim_number(jv_get(retry, "maxAttempts"), policy.max_attempts);
+    policy.base_delay_ms = (uint64_t)sim_number(jv_get(retry, "baseDelayMs"), (double)policy.base_delay_ms);
+    policy.max_delay_ms = (uint64_t)sim_number(jv_get(retry, "maxDelayMs"), (double)policy.max_delay_ms);
+    policy.jitter = !jv_str_eq(jv_get(retry, "jitter"), "none");
+    return policy;
 }
 
 static double next_draw(struct sim *sim)
 {
     struct jv values = jv_get(jv_get(sim->scenario, "retry"), "randomValues");
     size_t    count = jv_count(values);
-    return count ? sim_number(jv_at(values, sim->draws++ % count), 0) : 0;
+    return count ? fmin(sim_number(jv_at(values, sim->draws++ % count), 0), 1 - 1e-9) : 0; /* in [0, 1) */
 }
 
-static double delay_after(struct sim *sim, const struct policy *policy, struct jv error, uint32_t attempt)
-{
-    double hint = sim_number(jv_get(jv_get(error, "detail"), "retryAfterMs"), -1);
-    if (is_own(error) && hint >= 0)
-        return fmin(policy->most, hint);
-    double capped = fmin(policy->most, policy->base * exp2(attempt - 1));
-    return policy->jitter ? floor(capped * next_draw(sim)) : capped;
-}
-
-static void note_retry(struct sim_run *run, const struct sim_call *call, const struct policy *policy, double delay,
+static void note_retry(struct sim_run *run, const struct sim_call *call, const struct retry_policy *policy, uint64_t delay,
                        const struct sim_thrown *error)
 {
     CLEANUP(buf_done) struct buf note = { 0 }, text = { 0 };
@@ -99,8 +72,8 @@ static void note_retry(struct sim_run *run, const struct sim_call *call, const s
     sim_error_json(error, &text);
     jw_obj(&w);
     jw_key(&w, "attempt"), jw_u64(&w, call->attempt);
-    jw_key(&w, "maxAttempts"), jw_f64(&w, policy->attempts);
-    jw_key(&w, "delayMs"), jw_f64(&w, delay);
+    jw_key(&w, "maxAttempts"), jw_u64(&w, policy->max_attempts);
+    jw_key(&w, "delayMs"), jw_u64(&w, delay);
     jw_key(&w, "providerId"), jw_str(&w, run->trace.team->provider_id);
     jw_key(&w, "error"), jw_raw(&w, buf_view(&text));
     jw_end(&w);
@@ -113,20 +86,22 @@ static void begin_attempt(struct sim_run *run, struct sim_call *call);
 static void attempt_fails(struct sim_run *run, struct sim_call *call, struct sim_thrown error)
 {
     CLEANUP(arena_done) struct arena arena = { 0 };
-    struct sim   *sim = run->sim;
-    struct policy policy = policy_of(sim);
-    struct jv     value = json_read(error.json, &arena);
-    if (!has(sim->scenario, "retry") || is_streaming(sim) || is_abort(value) || run->aborted || call->attempt >= policy.attempts ||
-        !is_retryable(value, error.is_error)) {
+    struct sim         *sim = run->sim;
+    struct retry_policy policy = policy_of(sim);
+    struct jv           value = json_read(error.json, &arena);
+    bool                known = error.is_error || team_error_is_own(value);
+    double              draw = known && retry_draws(&policy, value, call->attempt) ? next_draw(sim) : 0;
+    uint64_t            delay;
+    if (!has(sim->scenario, "retry") || is_streaming(sim) || run->aborted || !known ||
+        !retry_after(&policy, value, call->attempt, draw, &delay)) {
         call_fails(run, call, error);
         return;
     }
-    double delay = delay_after(sim, &policy, value, call->attempt);
     note_retry(run, call, &policy, delay, &error);
     call->attempt++;
     if (delay > 0) {
         call->sleeping = true;
-        sim_timer(run, SIM_RETRY, delay, call, call->stamp);
+        sim_timer(run, SIM_RETRY, (double)delay, call, call->stamp);
     } else
         begin_attempt(run, call);
 }

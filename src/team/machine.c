@@ -2,6 +2,7 @@
 /* machine.c - the steps of a team: phases of turns, commits in agent order, stop checks between them (teams.md 7, 8, 10.4).
  *
  * The protocols differ in which turns a phase has and in texts; everything else is here. */
+#include "base/ids.h"
 #include "team/answer.h"
 #include "team/decision.h"
 #include "team/state.h"
@@ -71,8 +72,7 @@ static void clear_limit(struct step *s)
 
 static void fail(struct step *s, struct span error)
 {
-    s->m->life = TEAM_FAILED;
-    s->m->turn_count = 0;
+    s->m->life = TEAM_FAILED; /* what the phase has so far stays, for a new attempt */
     effect_add(s->out, FX_ABORT, own);
     clear_limit(s);
     effect_add(s->out, FX_FAIL, own)->fail.error = arena_copy(s->out->arena, error);
@@ -145,8 +145,9 @@ static void finish(struct step *s, struct jv evaluation)
     put_result(m, &r, evaluation);
     jw_end(&r);
     m->life = TEAM_FINISHED;
+    m->result = team_canonical_text(buf_view(&result), m->arena);
     clear_limit(s);
-    effect_add(s->out, FX_FINISH, own)->finish.output = kept(s, &result);
+    effect_add(s->out, FX_FINISH, own)->finish.output = m->result;
 }
 
 /* The evaluator sees the result so far (teams.md 5.4); it is asked before team.final is recorded, so that is written once. */
@@ -662,7 +663,6 @@ static bool take_intent(struct step *s)
 static void resume_turns(struct step *s)
 {
     struct team_phase phase = phase_now(s->m);
-    arm_limit(s);
     for (uint32_t k = 0; k < s->m->turn_count; k++) {
         if (s->m->turns[k].state == TURN_CALLING)
             ask_model(s, &phase, k);
@@ -671,13 +671,9 @@ static void resume_turns(struct step *s)
     }
 }
 
-static void on_start(struct step *s)
+static void begin(struct step *s)
 {
-    if (s->m->life == TEAM_RUNNING)
-        resume_turns(s);
-    else if (s->m->life == TEAM_EVALUATING)
-        evaluate(s);
-    if (s->m->life != TEAM_NEW || !take_intent(s))
+    if (!take_intent(s))
         return;
     s->m->life = TEAM_RUNNING;
     s->m->start_us = s->in->elapsed_us;
@@ -685,6 +681,30 @@ static void on_start(struct step *s)
     arm_limit(s);
     assign_roles(s);
     advance(s);
+}
+
+/* Goes on at the last complete step: what has an answer keeps it, what was asked is asked again. A team that had failed gets its
+ * time anew, or it would fail of it at once. */
+static void begin_again(struct step *s)
+{
+    if (s->m->life == TEAM_FAILED)
+        s->m->start_us = s->in->elapsed_us;
+    s->m->life = TEAM_RUNNING;
+    arm_limit(s);
+    if (s->m->turn_count)
+        resume_turns(s);
+    else
+        advance(s);
+}
+
+static void on_start(struct step *s)
+{
+    if (s->m->life == TEAM_NEW || s->m->intent.n == 0)
+        begin(s);
+    else if (s->m->life == TEAM_FINISHED)
+        effect_add(s->out, FX_FINISH, own)->finish.output = s->m->result;
+    else
+        begin_again(s);
 }
 
 /* The turn that an input is about, or -1 when it is not of the phase under way. */
@@ -775,19 +795,7 @@ static struct span pointer_of(struct span path, struct arena *arena)
     return arena_copy(arena, buf_view(&out));
 }
 
-static enum err team_open(struct plan *plan)
-{
-    struct jv definition = json_read(plan->json, &plan->arena);
-    if (!jv_is(definition, JSON_OBJECT))
-        return ERR_CORRUPT;
-    struct team *team = ARENA_NEW(&plan->arena, struct team);
-    team_read(definition, &plan->arena, team);
-    plan->compiled = team;
-    plan->max_attempts = 1;
-    return ERR_OK;
-}
-
-static bool within_limits(struct jv definition, struct issues *issues)
+static void within_limits(struct jv definition, struct issues *issues)
 {
     double rounds = 0;
     jv_f64(jv_get(jv_get(definition, "protocol"), "maxRounds"), &rounds);
@@ -797,22 +805,52 @@ static bool within_limits(struct jv definition, struct issues *issues)
         issue_add(issues, SPAN("/tools"), "too_many", "at most %d tools", TEAM_TOOLS_MAX);
     if (rounds > TEAM_ROUNDS_MAX)
         issue_add(issues, SPAN("/protocol/maxRounds"), "range", "at most %d rounds", TEAM_ROUNDS_MAX);
-    return issues->count == 0;
+}
+
+/* The contract names the first thing that is wrong; our limits come behind it. */
+static bool is_good(struct jv definition, struct arena *arena, struct issues *issues)
+{
+    size_t              before = issues->count;
+    struct team_problem problem;
+    if (team_validate(definition, 0, arena, &problem))
+        within_limits(definition, issues);
+    else {
+        struct span message = team_problem_text(&problem, arena);
+        struct span at = span_is(problem.path, "options") ? SPAN_NONE : pointer_of(problem.path, arena);
+        issue_add(issues, at, problem.rule, "%.*s", SPAN_ARG(message));
+    }
+    return issues->count == before;
+}
+
+static enum err team_open(struct plan *plan)
+{
+    CLEANUP(arena_done) struct arena scratch = { 0 };
+    struct issues issues = { .arena = &scratch };
+    if (plan->compiled)
+        return ERR_OK;
+    struct jv root = json_read(plan->json, &plan->arena), definition = jv_get(root, "team");
+    if (!jv_str_eq(jv_get(root, "kind"), "team") || !is_good(definition, &scratch, &issues))
+        return ERR_CORRUPT;
+    struct team *team = ARENA_NEW(&plan->arena, struct team);
+    team_read(definition, &plan->arena, team);
+    plan->compiled = team;
+    plan->max_attempts = 1;
+    struct sha256 hash = sha256_of(plan->json);
+    struct buf    hex = { .p = plan->hash.hex, .cap = sizeof plan->hash.hex };
+    buf_hex(&hex, hash.b, sizeof hash.b);
+    return ERR_OK;
 }
 
 static enum err team_compile(struct jv definition, struct plan *plan, struct issues *issues)
 {
     CLEANUP(buf_done) struct buf text = { 0 };
-    struct team_problem problem;
-    if (!team_validate(definition, 0, &plan->arena, &problem)) {
-        struct span message = team_problem_text(&problem, &plan->arena);
-        issue_add(issues, pointer_of(problem.path, &plan->arena), problem.rule, "%.*s", SPAN_ARG(message));
+    if (!is_good(definition, &plan->arena, issues))
         return ERR_VALIDATION;
-    }
-    if (!within_limits(definition, issues))
-        return ERR_VALIDATION;
+    BUF_LIT(&text, "{\"format\":1,\"kind\":\"team\",\"team\":");
     json_canonical(definition, JSON_JCS, &text);
+    BUF_LIT(&text, "}");
     plan->json = arena_copy(&plan->arena, buf_view(&text));
+    plan->compiled = NULL;
     return team_open(plan);
 }
 

@@ -2,7 +2,7 @@
 /* save.c - snapshots of the team machine.
  *
  *     {"rev": 1, "life": "running", "intent": …, "start_us", "phase", "first_call", "tool_calls", "hinted"?: true, "stopped"?: {…},
- *      "cost": {…}, "entries": [{"agent", "abstains"?: true, "output"}], "turns": [{"state", "tool"?, "number"?, "input", "hint"?,
+ *      "result"?: {…}, "cost": {…}, "entries": [{"agent", "abstains"?: true, "output"}], "turns": [{"state", "tool"?, "number"?, "input", "hint"?,
  *      "answer"?}]} */
 #include "team/state.h"
 
@@ -48,6 +48,8 @@ enum err team_save(const struct machine *m, struct buf *out)
         jw_key(&w, "hinted"), jw_bool(&w, true);
     if (m->stopped.n)
         jw_key(&w, "stopped"), jw_raw(&w, m->stopped);
+    if (m->result.n)
+        jw_key(&w, "result"), jw_raw(&w, m->result);
     jw_key(&w, "cost"), team_cost_to_json(&m->cost, &w);
     jw_key(&w, "entries"), jw_arr(&w);
     for (uint32_t i = 0; i < m->entry_count; i++)
@@ -145,7 +147,11 @@ static bool load_all(struct machine *m, struct jv v)
     m->hinted = jv_bool(jv_get(v, "hinted"), false);
     if (jv_is(stopped, JSON_OBJECT))
         m->stopped = arena_copy(m->arena, jv_raw(stopped));
+    if (jv_is(jv_get(v, "result"), JSON_OBJECT))
+        m->result = arena_copy(m->arena, jv_raw(jv_get(v, "result")));
     team_cost_read(jv_get(v, "cost"), &m->cost);
+    if ((m->life == TEAM_FINISHED) != (m->result.n > 0))
+        return false;
     return load_entries(m, jv_get(v, "entries")) && load_turns(m, jv_get(v, "turns"));
 }
 

@@ -44,6 +44,7 @@ struct machine {
     uint32_t           tool_calls; /* begun so far, in the run */
     bool               hinted;
     struct span        stopped;    /* stop record as JSON; empty: nothing stopped it */
+    struct span        result;     /* TEAM_FINISHED: what it ended with */
     struct team_cost   cost;
     struct team_turn  *turns;      /* turn_count of them; none between phases */
     uint32_t           turn_count;

@@ -22,7 +22,11 @@
  * gave, unchanged, or the contract's own (timeout, invalid-configuration) with category and source added. A call that the host's
  * budget refuses (ERR_BUDGET) ends the team with what is there.
  *
- * New attempt: after a load, IN_START asks again for the calls that were in flight. */
+ * New attempt: a later IN_START goes on where the machine stands, also when it had failed: what was in flight is asked for again
+ * under the same path, what has an answer keeps it. After the end it ends again.
+ *
+ * The plan is {"format":1,"kind":"team","team":DEFINITION} in canonical form. Compiled plans hold no pointer to the struct plan or
+ * its arena, so a parent may lend its own arena. */
 #pragma once
 #include "machine/nest.h"
 

@@ -246,6 +246,44 @@ static void a_new_attempt_asks_again_for_what_was_in_flight(void **state)
     rig_close(&r);
 }
 
+static void a_new_attempt_after_a_failure_keeps_the_answers(void **state)
+{
+    struct rig r;
+    rig_open(&r, "{" MODEL "," AGENTS ",\"protocol\":\"shared\",\"budget\":{\"timeoutMs\":50}}");
+    start(&r, START);
+    send(&r, IN_MODEL, call(1), ERR_OK, ANSWER("kept"), 10);
+    send(&r, IN_MODEL, call(0), ERR_MODEL, "{\"code\":\"rate_limited\"}", 20);
+    assert_non_null(find(&r, FX_FAIL, 0));
+    send(&r, IN_START, (struct op_path){ 0 }, ERR_OK, START, 90000);
+    assert_int_equal(count(&r, FX_MODEL), 1);
+    assert_int_equal(find(&r, FX_TIMER, 0)->timer.due_us, 140000);
+    send(&r, IN_MODEL, call(0), ERR_OK, ANSWER("again"), 91000);
+    struct jv output = json_read(find(&r, FX_FINISH, 0)->finish.output, &r.arena);
+    assert_true(jv_str_eq(jv_get(output, "output"), "lead:ada => again\nreviewer:bob => kept"));
+    struct buf first = { 0 };
+    buf_span(&first, find(&r, FX_FINISH, 0)->finish.output);
+    send(&r, IN_START, (struct op_path){ 0 }, ERR_OK, START, 92000);
+    assert_int_equal(r.fx.count, 1);
+    assert_true(span_eq(find(&r, FX_FINISH, 0)->finish.output, buf_view(&first)));
+    buf_done(&first);
+    rig_close(&r);
+}
+
+static void a_plan_opens_from_its_text_alone(void **state)
+{
+    struct rig r;
+    rig_open(&r, "{" MODEL "," AGENTS "}");
+    struct plan again = { .json = r.plan.json };
+    assert_int_equal(team_ops.open(&again), ERR_OK);
+    assert_memory_equal(again.hash.hex, r.plan.hash.hex, sizeof again.hash.hex);
+    assert_int_equal(((const struct team *)again.compiled)->agent_count, 2);
+    arena_done(&again.arena);
+    struct plan bad = { .json = SPAN("{\"format\":1,\"kind\":\"team\",\"team\":{}}") };
+    assert_int_equal(team_ops.open(&bad), ERR_CORRUPT);
+    arena_done(&bad.arena);
+    rig_close(&r);
+}
+
 static void a_damaged_snapshot_is_refused(void **state)
 {
     static const char *const damaged[] = {
@@ -435,6 +473,8 @@ int main(void)
         cmocka_unit_test(the_time_limit_counts_from_the_start_of_the_team),
         cmocka_unit_test(a_budget_of_the_host_ends_the_team_with_what_is_there),
         cmocka_unit_test(a_new_attempt_asks_again_for_what_was_in_flight),
+        cmocka_unit_test(a_new_attempt_after_a_failure_keeps_the_answers),
+        cmocka_unit_test(a_plan_opens_from_its_text_alone),
         cmocka_unit_test(a_damaged_snapshot_is_refused),
         cmocka_unit_test(the_evaluator_is_a_tool_and_final_is_written_once),
         cmocka_unit_test(a_tool_that_nobody_has_is_never_called),
