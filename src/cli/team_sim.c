@@ -116,21 +116,27 @@ static bool take_timer(struct sim *sim, struct sim_timer *ret)
 
 /* ---- events ---- */
 
-static void publish(struct sim_run *run, struct span event)
+/* The scenario's logger, if it has one, sees the event. */
+static void log_event(struct sim *sim, struct span event)
 {
     CLEANUP(arena_done) struct arena arena = { 0 };
     CLEANUP(buf_done) struct buf record = { 0 };
-    struct sim *sim = run->sim;
-    struct jv   logger = jv_get(sim->scenario, "logger");
-    struct jw   w = jw_on(&record);
+    struct jv logger = jv_get(sim->scenario, "logger");
+    struct jw w = jw_on(&record);
+    if ((jv_is(logger, JSON_OBJECT) || jv_bool(logger, false)) &&
+        team_log_record(json_read(event, &arena), jv_get(logger, "include"), &w))
+        sim_list_add(&sim->logs, buf_view(&record));
+}
+
+static void publish(struct sim_run *run, struct span event)
+{
     if (run->event_count == run->event_cap) {
         run->event_cap = run->event_cap ? run->event_cap * 2 : 64;
         run->event_items = mem_grow(run->event_items, run->event_cap * sizeof *run->event_items);
     }
     run->event_items[run->event_count++] = event;
     sim_list_add(&run->events, event);
-    if ((jv_is(logger, JSON_OBJECT) || jv_bool(logger, false)) && team_log_record(json_read(event, &arena), jv_get(logger, "include"), &w))
-        sim_list_add(&sim->logs, buf_view(&record));
+    log_event(run->sim, event);
 }
 
 void sim_publish(struct sim_run *run)
@@ -623,8 +629,9 @@ static void scenario_replay(struct sim *sim, struct jw *w)
     size_t       count = 0;
     team_replay(trace, &r);
     for (struct jv_iter it = jv_iter(events); jv_step(&it);) {
-        items[count++] = team_canonical(it.value, sim->arena);
+        items[count] = team_canonical(it.value, sim->arena);
         sim_list_add(&list, jv_raw(it.value));
+        log_event(sim, items[count++]);
     }
     put_events(sim, w, "completed", &list, items, count);
     struct jv result = json_read(buf_view(&out), sim->arena);

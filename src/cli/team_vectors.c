@@ -200,29 +200,55 @@ static bool compatible_vector(struct jv test, struct arena *arena, struct jw *w)
 
 /* ---- benchmark score ---- */
 
-static const char score_events[] = "[{\"type\":\"role-assignment\"},{\"type\":\"agent-turn\"},{\"type\":\"final\"}]";
+/* The one-agent run of the file's title, and what is wrong with it: a word of the case's name says which defect. */
+enum { DEFECT_NO_EVENTS = 1, DEFECT_FINAL_ONLY = 2, DEFECT_NO_FINAL = 4, DEFECT_CHANGED = 8, DEFECT_OUTPUT = 16, DEFECT_TRANSCRIPT = 32,
+       DEFECT_TRACE = 64, DEFECT_BUDGET = 128 };
 
-/* The one-agent run of the file's title, with the defect that the case names. */
+static unsigned defect_of(struct span name)
+{
+    static const struct {
+        const char *word;
+        unsigned    defect;
+    } words[] = {
+        { "no events", DEFECT_NO_EVENTS },      { "final only", DEFECT_FINAL_ONLY },  { "no final", DEFECT_NO_FINAL },
+        { "without final", DEFECT_NO_FINAL },   { "changed", DEFECT_CHANGED },        { "differ", DEFECT_CHANGED },
+        { "output", DEFECT_OUTPUT },            { "trace transcript", DEFECT_TRACE }, { "transcript", DEFECT_TRANSCRIPT },
+        { "over", DEFECT_BUDGET },              { "cap", DEFECT_BUDGET },             { "budget", DEFECT_BUDGET },
+    };
+    for (size_t i = 0; i < ARRAY_LEN(words); i++)
+        if (name.n && memmem(name.p, name.n, words[i].word, strlen(words[i].word)))
+            return words[i].defect;
+    return 0;
+}
+
+static size_t score_events(unsigned defect, struct span events[3])
+{
+    static const char *const types[] = { "{\"type\":\"role-assignment\"}", "{\"type\":\"agent-turn\"}", "{\"type\":\"final\"}" };
+    size_t count = 0;
+    for (size_t i = 0; i < 3; i++)
+        if (!(defect & DEFECT_NO_EVENTS) && (!(defect & DEFECT_FINAL_ONLY) || i == 2) && (!(defect & DEFECT_NO_FINAL) || i != 2))
+            events[count++] = span_of(types[i]);
+    if (defect & DEFECT_CHANGED)
+        events[1] = SPAN("{\"type\":\"agent-turn\",\"output\":\"other\"}");
+    return count;
+}
+
 static bool score_vector(struct jv test, struct arena *arena, struct jw *w)
 {
     CLEANUP(buf_done) struct buf text = { 0 };
-    struct jv   name = jv_get(test, "name");
-    struct span events[3];
-    size_t      count = 0;
-    for (struct jv_iter it = jv_iter(json_read(span_of(score_events), arena)); jv_step(&it);)
-        if (!jv_str_eq(name, "no events") && (!jv_str_eq(name, "final only") || jv_str_eq(jv_get(it.value, "type"), "final")) &&
-            (!jv_str_eq(name, "no final") || !jv_str_eq(jv_get(it.value, "type"), "final")) &&
-            (!jv_str_eq(name, "turn only") || jv_str_eq(jv_get(it.value, "type"), "agent-turn")))
-            events[count++] = jv_raw(it.value);
-    const char *accounting = jv_str_eq(name, "over budget") ? "{\"usdCapUtilization\":1.2}" : "{}";
-    bool        blank = jv_str_eq(name, "blank output"), bare = jv_str_eq(name, "empty transcript");
-    buf_printf(&text, "{\"output\":\"%s\",\"transcript\":[%s],\"trace\":{\"protocol\":\"sequential\",\"transcript\":[{}],\"events\":%s}",
-               blank ? "  " : "out", bare ? "" : "{}", score_events);
+    unsigned    defect = defect_of(jv_string(jv_get(test, "name"), arena));
+    struct span all[3], events[3];
+    size_t      count = score_events(defect, events);
+    score_events(0, all);
+    buf_printf(&text, "{\"output\":\"%s\",\"transcript\":[%s],\"trace\":{\"protocol\":\"sequential\",\"transcript\":[{}%s],\"events\":[",
+               defect & DEFECT_OUTPUT ? "  " : "out", defect & DEFECT_TRANSCRIPT ? "" : "{}", defect & DEFECT_TRACE ? ",{}" : "");
+    buf_printf(&text, "%.*s,%.*s,%.*s]}", SPAN_ARG(all[0]), SPAN_ARG(all[1]), SPAN_ARG(all[2]));
     if (has(test, "quality")) {
         BUF_LIT(&text, ",\"quality\":");
         buf_span(&text, jv_raw(jv_get(test, "quality")));
     }
     BUF_LIT(&text, "}");
+    const char *accounting = defect & DEFECT_BUDGET ? "{\"usdCapUtilization\":1.2}" : "{}";
     jw_key(w, "score");
     team_benchmark_score(json_read(buf_view(&text), arena), json_read(span_of(accounting), arena), events, count, w);
     return true;
