@@ -288,6 +288,12 @@ static void put_neutral_tools(struct step *s, struct jw *w)
     jw_arr_end(w);
 }
 
+static void put_if(struct jw *w, const char *name, struct span json)
+{
+    if (json.n)
+        jw_key(w, name), jw_raw(w, json);
+}
+
 static struct span request_text(struct step *s, const struct team_phase *phase, uint32_t k)
 {
     CLEANUP(buf_done) struct buf request = { 0 };
@@ -298,6 +304,8 @@ static struct span request_text(struct step *s, const struct team_phase *phase, 
     jw_key(&w, "metadata"), put_metadata(s, phase, k, &w);
     if (s->team->tools_json.n)
         put_neutral_tools(s, &w);
+    put_if(&w, "max_tokens", s->team->max_tokens);
+    put_if(&w, "script", s->team->script);
     jw_end(&w);
     return kept(s, &request);
 }
@@ -758,6 +766,13 @@ static void on_tool(struct step *s)
     use_tools(s, (uint32_t)k);
 }
 
+static void on_timer(struct step *s)
+{
+    bool lives = s->m->life == TEAM_RUNNING || s->m->life == TEAM_EVALUATING;
+    if (lives && s->in->op.n == 1 && s->in->op.v[0] == OP_PART(OP_TIMER, 0))
+        fail_timeout(s);
+}
+
 static enum err team_step(struct machine *m, const struct input *in, struct effects *out)
 {
     struct step s = { m, m->team, in, out };
@@ -772,8 +787,7 @@ static enum err team_step(struct machine *m, const struct input *in, struct effe
         on_tool(&s);
         break;
     case IN_TIMER:
-        if (m->life == TEAM_RUNNING || m->life == TEAM_EVALUATING)
-            fail_timeout(&s);
+        on_timer(&s);
         break;
     default: /* nobody else has anything to say to a team */
         break;

@@ -220,14 +220,20 @@ static double tier_temperature(struct span tier)
     return span_is(tier, "fast") ? 0 : span_is(tier, "quality") ? 0.4 : 0.2;
 }
 
+static struct span json_or_empty(struct jv v, enum json_kind kind, struct arena *arena)
+{
+    return jv_is(v, kind) ? team_canonical(v, arena) : SPAN_NONE;
+}
+
 static void read_model(struct team *team, struct jv model, struct arena *arena)
 {
     team->provider = text_or(jv_get(model, "provider"), "", arena);
     team->model = text_or(jv_get(model, "model"), "", arena);
     team->provider_id = jv_is(jv_get(model, "id"), JSON_STRING) ? jv_string(jv_get(model, "id"), arena) : team->provider;
     team->stream = jv_bool(jv_get(model, "stream"), false);
-    if (jv_is(jv_get(model, "retry"), JSON_OBJECT))
-        team->retry = team_canonical(jv_get(model, "retry"), arena);
+    team->retry = json_or_empty(jv_get(model, "retry"), JSON_OBJECT, arena);
+    team->max_tokens = json_or_empty(jv_get(model, "max_tokens"), JSON_NUMBER, arena);
+    team->script = json_or_empty(jv_get(model, "script"), JSON_OBJECT, arena);
 }
 
 void team_read(struct jv definition, struct arena *arena, struct team *ret)

@@ -3,7 +3,8 @@
  *
  * An inner machine (nest.h): it stands in a node of a graph and never asks for FX_NODE or FX_CHECKPOINT.
  *
- * Definition: the run options of teams.md 2.1 without functions. `model` is {"provider", "model"?, "id"?, "stream"?, "retry"?};
+ * Definition: the run options of teams.md 2.1 without functions. `model` is {"provider", "model"?, "id"?, "stream"?, "retry"?,
+ * "max_tokens"?, "script"?};
  * "id" is what the trace calls the provider (default: "provider"). A tool is {"identity", "inputSchema", "permissions"?}; the
  * host knows it by identity.id. `evaluate` is {"tool": NAME, …}: that tool gets {"output","transcript","cost","termination"?,
  * "options"} and gives {"quality","rationale"?,"metadata"?}. `wrapUpHint.inject` is a text. The intent comes with the run, as a

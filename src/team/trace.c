@@ -132,11 +132,13 @@ static void add_entry(struct team_trace *trace, struct jv turn, struct arena *sc
     trace->entries[trace->entry_count++] = team_canonical_text(buf_view(&out), trace->arena);
 }
 
+enum { OP_NUMBER_MAX = 0xfffffff }; /* of a part of a path */
+
 static size_t add_unavailable(struct team_trace *trace, struct jv v, int64_t at_ms)
 {
     int64_t call = 0, index = 0;
-    if (!jv_i64(jv_get(v, "call"), &call) || !jv_i64(jv_get(v, "index"), &index) || call < 0 || index < 0 || call > UINT16_MAX ||
-        index > UINT16_MAX)
+    if (!jv_i64(jv_get(v, "call"), &call) || !jv_i64(jv_get(v, "index"), &index) || call < 0 || index < 0 || call > OP_NUMBER_MAX ||
+        index > OP_NUMBER_MAX)
         return 0;
     struct jv input = jv_get(v, "input");
     team_trace_tool(trace, (uint32_t)call, (uint32_t)index, jv_kind(input) == JSON_NONE ? SPAN_NONE : jv_raw(input),

@@ -183,7 +183,7 @@ static bool check_model(struct check *c, struct jv v)
     if (!(c->flags & TEAM_CHECK_FUNCTIONS))
         return check_text(c, jv_get(v, "provider"), SPAN("model.provider"), "model.provider is required.") &&
                (is_absent(jv_get(v, "id")) || check_text(c, jv_get(v, "id"), SPAN("model.id"), "model.id is required.")) &&
-               check_optional_string(c, v, path, "model");
+               check_optional_string(c, v, path, "model") && check_positive(c, v, path, "max_tokens", true);
     return check_text(c, jv_get(v, "id"), SPAN("model.id"), "model.id is required.") && check_function(c, v, path, "generate") &&
            check_function(c, v, path, "stream");
 }
