@@ -2,8 +2,8 @@
 /* save.c - snapshots of the team machine.
  *
  *     {"rev": 1, "life": "running", "intent": …, "start_us", "phase", "first_call", "tool_calls", "hinted"?: true, "stopped"?: {…},
- *      "result"?: {…}, "cost": {…}, "entries": [{"agent", "abstains"?: true, "output"}], "turns": [{"state", "tool"?, "number"?, "input", "hint"?,
- *      "answer"?}]} */
+ *      "result"?: {…}, "cost": {…}, "entries": [{"agent", "abstains"?: true, "output"}],
+ *      "turns": [{"state", "tool", "number", "input", "hint"?, "answer"?}]} */
 #include "team/state.h"
 
 static const char *const life_names[TEAM_LIVES] = { "new", "running", "evaluating", "finished", "failed" };
