@@ -409,8 +409,8 @@ static void run_done(struct sim_run *run)
     free(run->queue);
     free(run->event_items);
     buf_done(&run->events);
-    for (size_t i = 0; i < run->call_count; i++)
-        buf_done(&run->calls[i]->text);
+    for (struct sim_call *call = run->calls; call; call = call->next)
+        buf_done(&call->text);
 }
 
 static bool prepare(struct sim_run *run, struct jv options)

@@ -41,6 +41,7 @@ struct sim_thrown {
 
 /* A model call: what the provider does with it. */
 struct sim_call {
+    struct sim_call *next;
     uint32_t    number, attempt, stamp;
     struct span request; /* as the provider sees it */
     struct jv   step;
@@ -52,6 +53,7 @@ struct sim_call {
 
 /* A tool call that has begun. */
 struct sim_tool {
+    struct sim_tool *next;
     struct op_path op;
     uint32_t       call, index, stamp;
     struct jv      tool;  /* of the scenario */
@@ -95,10 +97,8 @@ struct sim_run {
     struct buf      events;  /* published ones, JSON list without brackets */
     struct span    *event_items;
     size_t          event_count, event_cap;
-    struct sim_call **calls;
-    size_t          call_count;
-    struct sim_tool **tools;
-    size_t          tool_count;
+    struct sim_call *calls; /* in the order in which they began */
+    struct sim_tool *tools;
     struct sim_queue_item *queue;
     size_t          queue_head, queue_tail, queue_cap;
     bool            done;

@@ -208,12 +208,10 @@ static void begin_attempt(struct sim_run *run, struct sim_call *call)
     call->step = next_step(sim);
     if (jv_kind(call->step) == JSON_NONE)
         attempt_fails(run, call, (struct sim_thrown){ SPAN("{\"name\":\"Error\",\"message\":\"scripted provider exhausted\"}"), true });
-    else if (is_streaming(sim) && has(call->step, "chunks"))
+    else if (is_streaming(sim) && chunk_count(call->step) + has(call->step, "chunks") > 0)
         next_of_stream(run, call);
     else if (jv_bool(jv_get(call->step, "hang"), false))
         call->hanging = true;
-    else if (is_streaming(sim) && !has(call->step, "error"))
-        next_of_stream(run, call);
     else
         sim_timer(run, SIM_PROVIDER, sim_number(jv_get(call->step, "latencyMs"), 0), call, call->stamp);
 }
@@ -248,18 +246,17 @@ void sim_call_start(struct sim_run *run, uint32_t number, struct span request)
     struct sim_call *call = ARENA_NEW(sim->arena, struct sim_call);
     *call = (struct sim_call){ .number = number, .attempt = 1, .open = true };
     call->request = arena_copy(sim->arena, team_request(&run->trace, request));
-    struct sim_call **more = ARENA_ARRAY(sim->arena, struct sim_call *, run->call_count + 1);
-    if (run->call_count)
-        memcpy(more, run->calls, run->call_count * sizeof *more);
-    run->calls = more;
-    run->calls[run->call_count++] = call;
+    struct sim_call **end = &run->calls;
+    while (*end)
+        end = &(*end)->next;
+    *end = call;
     begin_attempt(run, call);
 }
 
 /* The token fired and nobody rejects the run in its place: who listens to it throws its reason. */
 void sim_calls_abort(struct sim_run *run)
 {
-    for (size_t i = 0; i < run->call_count; i++)
-        if (run->calls[i]->open && (run->calls[i]->hanging || run->calls[i]->sleeping))
-            call_fails(run, run->calls[i], run->reason);
+    for (struct sim_call *call = run->calls; call; call = call->next)
+        if (call->open && (call->hanging || call->sleeping))
+            call_fails(run, call, run->reason);
 }

@@ -205,8 +205,7 @@ void sim_tool_timer(struct sim_run *run, struct sim_tool *tool, enum sim_timer_k
 
 void sim_tools_abort(struct sim_run *run)
 {
-    for (size_t i = 0; i < run->tool_count; i++) {
-        struct sim_tool *tool = run->tools[i];
+    for (struct sim_tool *tool = run->tools; tool; tool = tool->next) {
         if (!tool->open || builtin_of(tool->tool) != BUILTIN_CODE_EXEC)
             continue;
         CLEANUP(buf_done) struct buf outcome = { 0 };
@@ -229,11 +228,10 @@ static struct sim_tool *tool_new(struct sim_run *run, const struct effect *fx)
     tool->tool = find_tool(sim, fx->tool.tool, &index);
     tool->input = json_read(arena_copy(sim->arena, fx->tool.arguments), sim->arena);
     tool->context = json_read(arena_copy(sim->arena, fx->tool.context), sim->arena);
-    struct sim_tool **more = ARENA_ARRAY(sim->arena, struct sim_tool *, run->tool_count + 1);
-    if (run->tool_count)
-        memcpy(more, run->tools, run->tool_count * sizeof *more);
-    run->tools = more;
-    run->tools[run->tool_count++] = tool;
+    struct sim_tool **end = &run->tools;
+    while (*end)
+        end = &(*end)->next;
+    *end = tool;
     return tool;
 }
 
