@@ -383,18 +383,22 @@ static void model_finished(struct rendering *r)
     end(r);
 }
 
+/* Always text; what the model gave as an object is its JSON. */
+static void put_arguments(struct rendering *r, struct jv v)
+{
+    jw_key(&r->w, "arguments");
+    jw_str(&r->w, jv_is(v, JSON_STRING) ? jv_string(v, &r->arena) : jv_is(v, JSON_NONE) ? SPAN("{}") : jv_raw(v));
+}
+
 static void put_tool_call(struct rendering *r, bool arguments)
 {
-    struct jw  *w = &r->w;
-    struct jv   text = jv_get(r->pub, "arguments");
+    struct jw *w = &r->w;
     jw_key(w, "tool_call");
     jw_obj(w);
     put_text(r, "id", jv_get(r->pub, "tool_call_id"));
     put_text(r, "name", jv_get(r->pub, "tool"));
-    if (arguments) {
-        jw_key(w, "arguments");
-        jw_str(w, jv_is(text, JSON_STRING) ? jv_string(text, &r->arena) : jv_is(text, JSON_NONE) ? SPAN("{}") : jv_raw(text));
-    }
+    if (arguments)
+        put_arguments(r, jv_get(r->pub, "arguments"));
     jw_end(w);
 }
 
@@ -471,9 +475,9 @@ static void node_waiting(struct rendering *r)
         jw_obj(w);
         jw_key(w, "tool_call");
         jw_obj(w);
-        put_text(r, "id", jv_get(it.value, "id"));
-        put_text(r, "name", jv_get(it.value, "name"));
-        put_text(r, "arguments", jv_get(it.value, "arguments"));
+        put_text(r, "id", jv_get(it.value, "tool_call_id"));
+        put_text(r, "name", jv_get(it.value, "tool"));
+        put_arguments(r, jv_get(it.value, "arguments"));
         jw_end(w);
         jw_end(w);
     }
