@@ -2,14 +2,15 @@
 /* audit.c - who changed what: one row per change, written in the commit of the change itself (agent-runs.md 9).
  *
  * Rows are only ever added, at the right edge of their workspace's part of the table. What was refused left nothing behind and
- * has no row. Nothing secret goes in: ids, names of actions, reasons that callers gave. */
+ * has no row. Nothing secret goes in: ids, names of actions, reasons that callers gave, without configured secrets. */
 #include "api/inner.h"
 
 void call_audit(struct call *call, struct uuid workspace, const char *action, const char *kind, struct uuid resource, struct span data)
 {
     struct audit_row row = { .workspace = workspace, .id = engine_mint(call->api->engine), .tenant = call->tenant,
                              .at_ms = engine_now_ms(call->api->engine), .actor = call->cred->row.id, .action = span_of(action),
-                             .kind = span_of(kind), .resource = resource, .request = span_of(call->request_id), .data = data };
+                             .kind = span_of(kind), .resource = resource, .request = span_of(call->request_id),
+                             .data = redact_json(engine_redact(call->api->engine), data, &call->arena) };
     batch_insert(engine_batch(call->api->engine), TABLE_audit, &row);
 }
 

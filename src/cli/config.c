@@ -4,6 +4,7 @@
 #include "base/fields.h"
 #include "cli/commands.h"
 #include "workflow/budget.h"
+#include <stdio.h>
 
 enum { CONFIG_MAX = 1 << 20 };
 

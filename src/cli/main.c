@@ -72,6 +72,11 @@ static const struct command workflow_commands[] = {
     { 0 },
 };
 
+static const struct command team_commands[] = {
+    { "conformance", "DIR", "run scenarios of the teams contract and compare", cmd_team_conformance, NULL },
+    { 0 },
+};
+
 static const struct command commands[] = {
     { "serve", "", "run the server", cmd_serve, NULL },
     { "run", "AGENT|FILE", "start a run and watch it", cmd_run, NULL },
@@ -80,6 +85,7 @@ static const struct command commands[] = {
     { "crons", "", "list, create, delete, trigger runs by the clock", NULL, crons_commands },
     { "agents", "", "apply, list, show agents", NULL, agents_commands },
     { "workflow", "", "lint, compile, graph workflow files", NULL, workflow_commands },
+    { "team", "", "conformance of teams of agents", NULL, team_commands },
     { "stream", "", "create, append, read, tail, close, delete streams", NULL, stream_commands },
     { "token", "", "create, list, revoke tokens", NULL, token_commands },
     { "audit", "", "list who changed what", cmd_audit, NULL },

@@ -223,7 +223,8 @@ static enum err start_engine(struct server *s, struct error *error)
     enum err e = start_outside(s, error);
     if (!e)
         e = store_open(&store, &s->store, error);
-    struct engine_config engine = { .loop = s->loop, .store = s->store, .models = s->models, .machines = machines, .redact = s->redact,
+    struct engine_config engine = { .loop = s->loop, .store = s->store, .models = s->models, .prices = s->prices,
+                                    .machines = machines, .redact = s->redact,
                                     .tools = { s->tools, tool_start, tool_list, tool_cancel, tool_repeat_safe },
                                     .ledger = { .heartbeat_ms = (uint32_t)s->o.heartbeat_ms,
                                                 .slow_reader_ms = (uint32_t)s->o.slow_reader_ms,

@@ -32,7 +32,8 @@ struct model_call;
 /* Providers of --config FILE: {"providers": {"NAME": {"kind": "openai-chat" | "openai-responses" | "anthropic", "base_url":
  * "http://…/v1", "api_key_env": "…", "api_key_file": "…", "connect_timeout_ms": N, "idle_timeout_ms": N, "headers": {…},
  * "stream": true, "max_tokens_name" (openai-chat), "thinking" (anthropic)}}} (docs/reference/configuration.md). `scripted`
- * and `core.emit` always exist and cannot be redefined. `config` is the value of "providers" or absent. Unknown members are errors that name the
+ * and `core.emit` always exist and cannot be redefined. `config` is the value of "providers" or absent. Unknown
+ * members are errors that name the
  * member. Keys are read from the environment or the file now; a missing one is reported by models_check, not here. */
 enum err models_new(struct loop *loop, struct http_client *client, struct jv config, struct models **ret, struct error *error);
 void     models_free(struct models *models); /* cancels what is in flight */

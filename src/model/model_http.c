@@ -116,7 +116,7 @@ static bool on_event(void *user, const struct sse_event *event)
 static bool type_is(struct span type, const char *name)
 {
     size_t n = strlen(name);
-    return type.n >= n && strncasecmp(type.p, name, n) == 0 && (type.n == n || memchr("; \t", type.p[n], 3));
+    return type.n >= n && strncasecmp(type.p, name, n) == 0 && (type.n == n || (type.p[n] && strchr("; \t", type.p[n])));
 }
 
 static void fail_by_type(struct model_http *x, struct span type)

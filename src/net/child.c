@@ -78,11 +78,20 @@ static int end_group(pid_t pid, unsigned patience_ms)
     return status;
 }
 
+/* Its last words: the end of its output may be seen before what it said on its standard error. */
+static void hear_out(struct child_process *child)
+{
+    char data[4096];
+    for (ssize_t n; child->err >= 0 && (n = read(child->err, data, sizeof data)) > 0;)
+        child->config.on_err(child->config.user, span_make(data, (size_t)n));
+}
+
 static void ended(struct child_process *child)
 {
     char how[64];
     close_end(&child->can_write, &child->in);
     int status = end_group(child->pid, LINGER_MS); /* the loop waits meanwhile: not for long */
+    hear_out(child);
     if (WIFSIGNALED(status))
         snprintf(how, sizeof how, "was ended by signal %d", WTERMSIG(status));
     else

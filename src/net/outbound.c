@@ -280,7 +280,8 @@ enum err outbound_url(const char *url, struct arena *arena, struct span *ret_hos
     for (const char *p = url; *p; p++)
         if ((unsigned char)*p <= 0x20 || *p == 0x7f || *p == '\\')
             return error_set(error, ERR_INVALID_PARAMETER, "url", "a URL holds no spaces, control characters or backslashes");
-    CURLU *parts = curl_url();
+    size_t scheme = strncasecmp(url, "http://", 7) == 0 ? 7 : strncasecmp(url, "https://", 8) == 0 ? 8 : 0;
+    CURLU *parts = scheme && url[scheme] != '/' ? curl_url() : NULL; /* libcurl would take one slash and three as well */
     if (!parts || curl_url_set(parts, CURLUPART_URL, url, CURLU_NON_SUPPORT_SCHEME)) {
         curl_url_cleanup(parts);
         return error_set(error, ERR_INVALID_PARAMETER, "url", "not an http or https URL");

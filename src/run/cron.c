@@ -178,7 +178,9 @@ static void keep(struct engine *engine, struct cron *cron)
 
 void cron_put(struct engine *engine, const struct cron_row *row)
 {
-    struct cron *cron = cron_new(row);
+    struct cron_row clean = *row;
+    clean.config = redact_json(engine->config.redact, row->config, &engine->turn);
+    struct cron *cron = cron_new(&clean);
     cron->next_ms = cron->tz ? next_ms(&cron->config, &cron->schedule, cron->tz, engine_now_ms(engine)) : 0;
     cron->row.due_ms = engine_now_ms(engine); /* what was due before it was said does not count */
     keep(engine, cron);

@@ -61,6 +61,7 @@ void engine_attach_inbox(struct engine *engine, struct engine_inbox *inbox)
 /* After loop_run has ended: what is still on its way is finished by hand. */
 void engine_inbox_flush(struct engine_inbox *inbox)
 {
+    inbox->engine->failed = true; /* the store is closed: nobody asks it any more why something failed */
     take_mail(&inbox->mail);
 }
 
@@ -251,6 +252,7 @@ struct ledger *engine_ledger(struct engine *engine) { return engine->ledger; }
 struct models *engine_models(struct engine *engine) { return engine->config.models; }
 const struct prices *engine_prices(const struct engine *engine) { return engine->config.prices; }
 struct env    *engine_env(struct engine *engine)    { return engine->env; }
+const struct redact *engine_redact(const struct engine *engine) { return engine->config.redact; }
 struct reader *engine_reader(struct engine *engine) { return store_reader(engine->config.store); }
 struct uuid    engine_mint(struct engine *engine)   { return uuid_mint(&engine->ids, engine->env); }
 int64_t        engine_now_ms(struct engine *engine) { return engine->env->wall_ms(engine->env); }

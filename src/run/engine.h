@@ -67,6 +67,7 @@ struct ledger *engine_ledger(struct engine *engine);
 struct models *engine_models(struct engine *engine);
 const struct prices *engine_prices(const struct engine *engine); /* NULL: none */
 struct env    *engine_env(struct engine *engine);
+const struct redact *engine_redact(const struct engine *engine); /* for rows that are not runs'; may be NULL */
 struct reader *engine_reader(struct engine *engine); /* the engine thread's own, for look-ups by key */
 struct uuid    engine_mint(struct engine *engine);
 uint64_t       engine_new_stream(struct engine *engine); /* a stream number: rises with time */
@@ -84,7 +85,8 @@ struct engine_stats {
     uint64_t by_status[RUN_STATUS_COUNT]; /* transitions into it since start */
     int64_t  now[RUN_STATUS_COUNT];       /* runs that are in it; of the statuses that end a run only what changed since start */
     uint64_t tokens_in, tokens_out;       /* as models reported them */
-    uint64_t cost_pico, calls_unpriced, budgets_reached, model_retries, receipts_asked; /* cost in 10^-12 USD, of the calls that have a price */
+    uint64_t cost_pico, calls_unpriced;   /* in 10^-12 USD, of the calls that have a price; and the number of the others */
+    uint64_t budgets_reached, model_retries, receipts_asked;
     int64_t  pending_since_ms;            /* created_ms of the pending run that waits longest, as of the last look; 0: none */
 };
 void engine_stats(const struct engine *engine, struct engine_stats *ret);

@@ -112,7 +112,7 @@ static void put_value(struct local *l, struct span key, struct jv value)
     struct buf    text = { 0 };
     int64_t       ttl = 0;
     json_minify(value, &text);
-    row.value = arena_copy(l->arena, buf_view(&text));
+    row.value = redact_json(l->run->engine->config.redact, arena_copy(l->arena, buf_view(&text)), l->arena);
     buf_done(&text);
     row.updated_ms = engine_now_ms(l->run->engine);
     bool timed = !jv_is(jv_get(l->arguments, "ttl_seconds"), JSON_NONE);

@@ -332,6 +332,12 @@ static void fold_intent(struct run *run, struct tool_flight *t, struct span pub)
     uuid_parse(jv_string(jv_get(priv, "key"), turn), &t->key);
 }
 
+/* What an agent asks before it asks its model: no model called it, so other dialects do not show it. */
+static bool is_listing(const struct tool_flight *t)
+{
+    return t->by == TOOL_BY_LOCAL && span_is(t->tool, "tools.list");
+}
+
 static void record_intent(struct run *run, struct tool_flight *t)
 {
     struct engine *engine = run->engine;
@@ -346,7 +352,7 @@ static void record_intent(struct run *run, struct tool_flight *t)
     jw_key(&w, "by");
     jw_cstr(&w, by_names[t->by]);
     struct span pub = payload_end(engine, &w), recorded = SPAN_NONE;
-    run_record(run, REC_TOOL_STARTED, 0, 1, t->op, t->parent, pub, intent_priv(engine, t, cut), &recorded);
+    run_record(run, REC_TOOL_STARTED, 0, !is_listing(t), t->op, t->parent, pub, intent_priv(engine, t, cut), &recorded);
     if (run->fold)
         fold_intent(run, t, recorded);
 }
@@ -384,7 +390,7 @@ void tool_apply(struct run *run, const struct effect *fx)
         (void)money_admit_tool(run, t);
         return;
     }
-    if (t->by == TOOL_BY_LOCAL && !span_is(t->tool, "tools.list"))
+    if (t->by == TOOL_BY_LOCAL && !is_listing(t))
         local_call(run, t);
     else if ((found && earlier.state == RECEIPT_OK) || money_admit_tool(run, t) == ADMIT_GO)
         follow_up(run, t, found ? &earlier : NULL);
@@ -468,7 +474,7 @@ bool tool_record(struct run *run, const struct pending_input *in)
         jw_str(&w, in->by);
     }
     struct span pub = payload_end(engine, &w);
-    unsigned    wf = in->err ? 1 : answer_events(t, in->value, &engine->turn);
+    unsigned    wf = is_listing(t) ? 0 : in->err ? 1 : answer_events(t, in->value, &engine->turn);
     uint64_t    seq = run_record(run, in->err ? REC_TOOL_FAILED : REC_TOOL_FINISHED, 0, wf, t->op, t->parent, pub,
                                  receipt_priv(run, t, in), NULL);
     keep_receipt(run, t, in, seq);
@@ -534,7 +540,8 @@ void tool_save(const struct run *run, struct jw *w)
     jw_arr(w);
     for (const struct tool_flight *t = run->tools; t; t = t->next) {
         const struct { const char *name; uint64_t v; } numbers[] = {
-            { "op", t->op }, { "parent", t->parent }, { "by", t->by }, { "top", t->top }, { "safe", t->safe }, { "unknown", t->unknown }, { "held", t->held },
+            { "op", t->op }, { "parent", t->parent }, { "by", t->by }, { "top", t->top }, { "safe", t->safe }, { "unknown", t->unknown },
+            { "held", t->held },
             { "asked", t->asked }, { "step", t->wf_step }, { "model_op", t->model_op }, { "us", t->started_us },
         };
         const struct { const char *name; struct span v; } texts[] = {
@@ -590,7 +597,8 @@ static void load_flight(struct run *run, struct jv v)
     struct tool_flight *t = mem_alloc(sizeof *t);
     int64_t             us = 0;
     *t = (struct tool_flight){ .run = run, .op = get_u32(v, "op"), .parent = get_u32(v, "parent"), .by = (enum tool_by)get_u32(v, "by"),
-                               .top = get_u32(v, "top"), .safe = get_u32(v, "safe"), .unknown = get_u32(v, "unknown"), .held = get_u32(v, "held"),
+                               .top = get_u32(v, "top"), .safe = get_u32(v, "safe"), .unknown = get_u32(v, "unknown"),
+                               .held = get_u32(v, "held"),
                                .asked = get_u32(v, "asked"), .wf_step = get_u32(v, "step"), .model_op = get_u32(v, "model_op") };
     path_read(jv_get(v, "path"), &t->path);
     jv_i64(jv_get(v, "us"), &us);

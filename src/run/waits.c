@@ -112,6 +112,17 @@ static struct tool_flight *asked_call(struct run *run, const struct op_path *wai
     return NULL;
 }
 
+/* Rows show no more than the ledger does. */
+static struct span hidden(struct run *run, struct span json)
+{
+    return redact_json(run->engine->config.redact, json, &run->engine->turn);
+}
+
+static struct span hidden_text(struct run *run, struct span text)
+{
+    return redact_text(run->engine->config.redact, text, &run->engine->turn);
+}
+
 static const char approval_schema[] = "{\"type\":\"object\",\"required\":[\"approved\"],"
                                       "\"properties\":{\"approved\":{\"type\":\"boolean\"}}}";
 
@@ -129,12 +140,12 @@ void wait_apply(struct run *run, const struct effect *fx)
             batch_put(engine_batch(run->engine), TABLE_wait, row);
         return;
     }
-    row->prompt = arena_copy(arena, fx->wait.prompt);
+    row->prompt = arena_copy(arena, hidden_text(run, fx->wait.prompt));
     row->schema_json = fx->wait.schema.n ? arena_copy(arena, fx->wait.schema) : SPAN_NONE;
     if (!row->schema_json.n && fx->wait.kind == WAIT_APPROVAL)
         row->schema_json = span_of(approval_schema);
     row->call_name = fx->wait.call_name.n ? arena_copy(arena, call ? call->name : fx->wait.call_name) : SPAN_NONE;
-    row->options = fx->wait.details.n ? arena_copy(arena, fx->wait.details) : SPAN_NONE;
+    row->options = fx->wait.details.n ? arena_copy(arena, hidden(run, fx->wait.details)) : SPAN_NONE;
     if (call)
         call->asked = true;
     open_person(run, wait, node.parent);
@@ -147,10 +158,10 @@ void wait_ask(struct run *run, enum wait_kind kind, struct op_path path, uint32_
     struct op         of = run_node_of(run, path);
     struct open_wait *wait = wait_new(run, kind, path, of.no ? of.no : op, node);
     wait->host = true;
-    wait->row.prompt = arena_copy(arena, prompt);
+    wait->row.prompt = arena_copy(arena, hidden_text(run, prompt));
     wait->row.schema_json = schema.n ? arena_copy(arena, schema) : SPAN_NONE;
     wait->row.call_name = call_name.n ? arena_copy(arena, call_name) : SPAN_NONE;
-    wait->row.options = details.n ? arena_copy(arena, details) : SPAN_NONE;
+    wait->row.options = details.n ? arena_copy(arena, hidden(run, details)) : SPAN_NONE;
     open_person(run, wait, of.parent);
 }
 

@@ -1,9 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* aggregate.c - the statements behind aggregate.h, in the dialect that SQLite and PostgreSQL share.
  *
+ * What wants a percentile or falls into groups is read once, in the order in which it lies, and put together here: an embedded
+ * database sorts all rows for each GROUP BY and each window function, which took five times as long as reading them. A server
+ * (driver->shared) hands each row over a connection; it groups by hash, so it is asked for equal rows once, with their number.
+ * Either way a row read here stands for `times` rows of the table.
+ *
  * PostgreSQL sums BIGINTs into NUMERIC: hence the casts. */
 #include "store/aggregate.h"
 #include "store/inner.h"
+#include "store/tally.h"
+#include <stdlib.h>
 
 #define SUM(what)        "CAST(COALESCE(SUM(" what "), 0) AS BIGINT)"
 #define HOW_MANY(which)  SUM("CASE WHEN " which " THEN 1 ELSE 0 END")
@@ -58,11 +65,6 @@ static enum err begin(struct select *s, struct reader *reader, const struct stat
     return err ? done(s, err) : ERR_OK;
 }
 
-static enum err bind_next(struct select *s, int64_t value)
-{
-    return s->driver->bind_i64(s->cached->stmt, ++s->bound, value);
-}
-
 /* The columns of the one row that a statement gives; all 0 when it gives none. */
 static enum err one_row(struct reader *reader, const struct stat_window *window, struct buf *sql, int64_t *ret, unsigned count)
 {
@@ -78,32 +80,6 @@ static enum err one_row(struct reader *reader, const struct stat_window *window,
 }
 
 /* ---- of all ---- */
-
-/* The element number ceil(0.95 n) of those that have a latency, from 1. */
-static int64_t nearest_rank(int64_t n)
-{
-    return (n * 95 + 99) / 100;
-}
-
-static enum err runs_p95(struct reader *reader, const struct stat_window *window, int64_t n, int64_t *ret)
-{
-    CLEANUP(buf_done) struct buf sql = { 0 };
-    BUF_LIT(&sql, "SELECT ms FROM stat");
-    put_window(&sql, window, STAT_RUN);
-    /* From the top: sorting for a limit keeps as many rows as the limit and the offset say. */
-    buf_printf(&sql, " AND ms >= 0 ORDER BY ms DESC LIMIT 1 OFFSET $%d", uuid_is_nil(window->agent) ? 4 : 5);
-    struct select s;
-    bool          row = false;
-    enum err      err = begin(&s, reader, window, &sql);
-    if (err)
-        return err;
-    err = bind_next(&s, n - nearest_rank(n));
-    if (!err)
-        err = reader_step(reader, s.cached, &row);
-    if (!err && row)
-        *ret = s.driver->i64(s.cached->stmt, 0);
-    return done(&s, err);
-}
 
 /* Runs that go on have no row of figures yet. */
 static enum err runs_live(struct reader *reader, const struct stat_window *window, struct stat_runs *runs)
@@ -124,29 +100,84 @@ static enum err runs_live(struct reader *reader, const struct stat_window *windo
     return ERR_OK;
 }
 
+/* The statement that stat_runs reads: status, ms, what was tried again, whether it is a replay, times. */
+static void put_ended(struct buf *sql, const struct db_driver *driver, const struct stat_window *window)
+{
+    buf_printf(sql, "SELECT status, ms, tries - 1 AS again, replayed, %s FROM stat", driver->shared ? "COUNT(*)" : "1");
+    put_window(sql, window, STAT_RUN);
+    if (driver->shared)
+        BUF_LIT(sql, " GROUP BY status, ms, again, replayed");
+}
+
+static void add_run(struct stat_runs *runs, struct tally *latencies, struct select *s)
+{
+    struct db_stmt *stmt = s->cached->stmt;
+    int64_t         status = s->driver->i64(stmt, 0), ms = s->driver->i64(stmt, 1), times = s->driver->i64(stmt, 4);
+    runs->total += times;
+    runs->ok += status == STAT_OK ? times : 0;
+    runs->failed += status == STAT_FAILED ? times : 0;
+    runs->retries += s->driver->i64(stmt, 2) * times;
+    runs->replays += s->driver->i64(stmt, 3) * times;
+    if (ms >= 0)
+        tally_add(latencies, s->reader->arena, ms, times);
+}
+
 enum err stat_runs(struct reader *reader, const struct stat_window *window, struct stat_runs *ret)
 {
     CLEANUP(buf_done) struct buf sql = { 0 };
-    int64_t v[7];
-    BUF_LIT(&sql, "SELECT COUNT(*), " HOW_MANY("status = 1") ", " HOW_MANY("status = 2") ", " SUM("tries - 1") ", " SUM("replayed")
-                  ", " HOW_MANY("ms >= 0") ", " SUM("CASE WHEN ms >= 0 THEN ms ELSE 0 END") " FROM stat");
-    put_window(&sql, window, STAT_RUN);
-    enum err err = one_row(reader, window, &sql, v, 7);
+    CLEANUP(tally_done) struct tally latencies = { 0 };
+    struct stat_runs runs = { 0 };
+    struct select    s;
+    bool             row = false;
+    put_ended(&sql, reader->store->driver, window);
+    enum err err = begin(&s, reader, window, &sql);
     if (err)
         return err;
-    struct stat_runs runs = { .total = v[0], .ok = v[1], .failed = v[2], .retries = v[3], .replays = v[4], .timed = v[5], .ms_sum = v[6] };
-    err = runs_live(reader, window, &runs);
-    if (!err && runs.timed)
-        err = runs_p95(reader, window, runs.timed, &runs.ms_p95);
+    while (!(err = reader_step(reader, s.cached, &row)) && row)
+        add_run(&runs, &latencies, &s);
+    err = done(&s, err);
     if (!err)
-        *ret = runs;
-    return err;
+        err = runs_live(reader, window, &runs);
+    if (err)
+        return err;
+    runs.timed = latencies.n;
+    runs.ms_sum = latencies.sum;
+    runs.ms_p95 = tally_p95(&latencies);
+    *ret = runs;
+    return ERR_OK;
+}
+
+/* Sums over CASE are dearer than handing over three numbers, where a row costs nothing to hand over. */
+static enum err nodes_counted(struct reader *reader, const struct stat_window *window, struct stat_nodes *ret)
+{
+    CLEANUP(buf_done) struct buf sql = { 0 };
+    struct stat_nodes nodes = { 0 };
+    struct select     s;
+    bool              row = false;
+    BUF_LIT(&sql, "SELECT status, ms, tries FROM stat");
+    put_window(&sql, window, STAT_NODE);
+    enum err err = begin(&s, reader, window, &sql);
+    if (err)
+        return err;
+    struct db_stmt *stmt = s.cached->stmt;
+    while (!(err = reader_step(reader, s.cached, &row)) && row) {
+        int64_t ms = s.driver->i64(stmt, 1);
+        nodes.total++;
+        nodes.failed += s.driver->i64(stmt, 0) == STAT_FAILED;
+        nodes.retries += s.driver->i64(stmt, 2) > 1;
+        nodes.timed += ms >= 0;
+        nodes.ms_sum += ms >= 0 ? ms : 0;
+    }
+    *ret = nodes;
+    return done(&s, err);
 }
 
 enum err stat_nodes(struct reader *reader, const struct stat_window *window, struct stat_nodes *ret)
 {
     CLEANUP(buf_done) struct buf sql = { 0 };
     int64_t v[5];
+    if (!reader->store->driver->shared)
+        return nodes_counted(reader, window, ret);
     BUF_LIT(&sql, "SELECT " NODE_FIGURES " FROM stat");
     put_window(&sql, window, STAT_NODE);
     enum err err = one_row(reader, window, &sql, v, 5);
@@ -191,113 +222,182 @@ enum err stat_categories(struct reader *reader, const struct stat_window *window
 
 /* ---- by capability, by binding ---- */
 
-struct groups {
-    const char        *key; /* two columns */
-    struct stat_group *items;
-    unsigned           count;
+/* Few in one group: the words are ours (agent-runs.md 3.7). */
+struct reason {
+    struct reason *next;
+    struct span    name;
+    int64_t        times;
 };
 
-/* The group of this page that the statement's row (the key in its first two columns) belongs to, or NULL. */
-static struct stat_group *group_of(const struct groups *groups, struct select *s)
+struct group {
+    struct group     *same_hash;
+    struct stat_group of;
+    struct tally      latencies;
+    struct reason    *reasons;
+};
+
+struct groups {
+    struct u64_map by_hash;
+    struct group  *last; /* that a row went to: the next one often goes there, too */
+    size_t         count;
+};
+
+static void groups_done(struct groups *groups)
 {
-    struct span name = s->driver->bytes(s->cached->stmt, 0), version = s->driver->bytes(s->cached->stmt, 1);
-    for (unsigned i = 0; i < groups->count; i++)
-        if (span_eq(groups->items[i].name, name) && span_eq(groups->items[i].version, version))
-            return &groups->items[i];
-    return NULL;
+    struct group *group = NULL;
+    for (size_t i = 0; (group = u64_map_next(&groups->by_hash, &i));)
+        for (; group; group = group->same_hash)
+            tally_done(&group->latencies);
+    u64_map_done(&groups->by_hash);
 }
 
-static enum err groups_count(struct reader *reader, const struct stat_window *window, const struct groups *groups, int64_t *ret)
+/* NULL is not the empty text. */
+static bool same_text(struct span a, struct span b)
 {
-    CLEANUP(buf_done) struct buf sql = { 0 };
-    buf_printf(&sql, "SELECT COUNT(*) FROM (SELECT %s FROM stat", groups->key);
-    put_window(&sql, window, STAT_NODE);
-    buf_printf(&sql, " GROUP BY %s) AS g", groups->key);
-    return one_row(reader, window, &sql, ret, 1);
+    return !a.p == !b.p && span_eq(a, b);
 }
 
-static enum err groups_page(struct reader *reader, const struct stat_window *window, struct groups *groups, int64_t limit, int64_t offset)
+static struct span keep(struct arena *arena, struct span text)
 {
-    CLEANUP(buf_done) struct buf sql = { 0 };
-    int n = uuid_is_nil(window->agent) ? 4 : 5;
-    buf_printf(&sql, "SELECT %s, MAX(at_ms), " NODE_FIGURES " FROM stat", groups->key);
-    put_window(&sql, window, STAT_NODE);
-    buf_printf(&sql, " GROUP BY %s ORDER BY total DESC, %s LIMIT $%d OFFSET $%d", groups->key, groups->key, n, n + 1);
-    struct select s;
-    bool          row = true;
-    enum err      err = begin(&s, reader, window, &sql);
-    if (err)
-        return err;
-    err = bind_next(&s, limit);
-    if (!err)
-        err = bind_next(&s, offset);
-    while (!err && !(err = reader_step(reader, s.cached, &row)) && row && groups->count < limit) {
-        int64_t v[6];
-        for (unsigned i = 0; i < ARRAY_LEN(v); i++)
-            v[i] = s.driver->i64(s.cached->stmt, i + 2);
-        groups->items[groups->count++] = (struct stat_group){
-            .name = text(&s, 0), .version = text(&s, 1), .last_ms = v[0],
-            .nodes = { .total = v[1], .failed = v[2], .retries = v[3], .timed = v[4], .ms_sum = v[5] } };
+    return text.p ? arena_copy(arena, text) : SPAN_NONE;
+}
+
+static bool is_group(const struct group *group, struct span name, struct span version)
+{
+    return same_text(group->of.name, name) && same_text(group->of.version, version);
+}
+
+static struct group *group_of(struct groups *groups, struct arena *arena, struct span name, struct span version)
+{
+    if (groups->last && is_group(groups->last, name, version))
+        return groups->last;
+    uint64_t      hash = hash64(name.p, name.n) * 31 + hash64(version.p, version.n);
+    struct group *first = u64_map_get(&groups->by_hash, hash), *group = first;
+    while (group && !is_group(group, name, version))
+        group = group->same_hash;
+    if (!group) {
+        group = ARENA_NEW(arena, struct group);
+        group->of = (struct stat_group){ .name = keep(arena, name), .version = keep(arena, version), .last_ms = INT64_MIN };
+        group->same_hash = first;
+        u64_map_put(&groups->by_hash, hash, group);
+        groups->count++;
     }
-    return done(&s, err);
+    return groups->last = group;
 }
 
-/* One pass ranks all groups. */
-static enum err groups_p95(struct reader *reader, const struct stat_window *window, const struct groups *groups)
+static void add_reason(struct group *group, struct arena *arena, struct span name, int64_t times)
 {
-    CLEANUP(buf_done) struct buf sql = { 0 };
-    buf_printf(&sql, "SELECT * FROM (SELECT %s, ms, ROW_NUMBER() OVER (PARTITION BY %s ORDER BY ms) AS place, "
-                     "COUNT(*) OVER (PARTITION BY %s) AS n FROM stat", groups->key, groups->key, groups->key);
-    put_window(&sql, window, STAT_NODE);
-    BUF_LIT(&sql, " AND ms >= 0) AS r WHERE place = (n * 95 + 99) / 100");
-    struct select s;
-    bool          row = true;
-    enum err      err = begin(&s, reader, window, &sql);
-    if (err)
-        return err;
-    while (!(err = reader_step(reader, s.cached, &row)) && row) {
-        struct stat_group *group = group_of(groups, &s);
-        if (group)
-            group->ms_p95 = s.driver->i64(s.cached->stmt, 2);
+    struct reason *reason = group->reasons;
+    while (reason && !same_text(reason->name, name))
+        reason = reason->next;
+    if (!reason) {
+        reason = ARENA_NEW(arena, struct reason);
+        reason->name = keep(arena, name);
+        reason->next = group->reasons;
+        group->reasons = reason;
     }
-    return done(&s, err);
+    reason->times += times;
 }
 
-static enum err groups_categories(struct reader *reader, const struct stat_window *window, const struct groups *groups)
+/* The columns of the statement that stat_groups reads. NAME and VERSION are one column when groups are bindings. */
+enum { STATUS, AGAIN, MS, AT_MS, CATEGORY, TIMES, NAME, VERSION };
+
+static void put_grouped(struct buf *sql, const struct db_driver *driver, const struct stat_window *window, const char *key)
 {
-    CLEANUP(buf_done) struct buf sql = { 0 };
-    buf_printf(&sql, "SELECT %s, category, COUNT(*) AS total FROM stat", groups->key);
-    put_window(&sql, window, STAT_NODE);
-    buf_printf(&sql, " AND status = %d GROUP BY %s, category ORDER BY total DESC, category", STAT_FAILED, groups->key);
-    struct select s;
-    bool          row = true;
-    enum err      err = begin(&s, reader, window, &sql);
-    if (err)
-        return err;
-    while (!(err = reader_step(reader, s.cached, &row)) && row) {
-        struct stat_group *group = group_of(groups, &s);
-        if (group && !group->category.p)
-            group->category = text(&s, 2);
+    bool shared = driver->shared;
+    buf_printf(sql, "SELECT status, CASE WHEN tries > 1 THEN 1 ELSE 0 END AS again, ms, %s, category, %s, %s FROM stat",
+               shared ? "MAX(at_ms)" : "at_ms", shared ? "COUNT(*)" : "1", key);
+    put_window(sql, window, STAT_NODE);
+    if (shared)
+        buf_printf(sql, " GROUP BY status, again, ms, category, %s", key);
+}
+
+static void add_nodes(struct groups *groups, struct select *s, unsigned version)
+{
+    struct db_stmt *stmt = s->cached->stmt;
+    struct arena   *arena = s->reader->arena;
+    struct group   *group = group_of(groups, arena, s->driver->bytes(stmt, NAME), s->driver->bytes(stmt, version));
+    int64_t         ms = s->driver->i64(stmt, MS), at_ms = s->driver->i64(stmt, AT_MS), times = s->driver->i64(stmt, TIMES);
+    group->of.nodes.total += times;
+    group->of.nodes.retries += s->driver->i64(stmt, AGAIN) ? times : 0;
+    if (group->of.last_ms < at_ms)
+        group->of.last_ms = at_ms;
+    if (ms >= 0)
+        tally_add(&group->latencies, arena, ms, times);
+    if (s->driver->i64(stmt, STATUS) == STAT_FAILED) {
+        group->of.nodes.failed += times;
+        add_reason(group, arena, s->driver->bytes(stmt, CATEGORY), times);
     }
-    return done(&s, err);
+}
+
+/* NULL, then by bytes. */
+static int compare_text(struct span a, struct span b)
+{
+    if (!a.p || !b.p)
+        return (a.p != NULL) - (b.p != NULL);
+    return span_cmp(a, b);
+}
+
+static int largest_first(const void *a, const void *b)
+{
+    const struct stat_group *x = &(*(struct group *const *)a)->of, *y = &(*(struct group *const *)b)->of;
+    if (x->nodes.total != y->nodes.total)
+        return x->nodes.total < y->nodes.total ? 1 : -1;
+    int order = compare_text(x->name, y->name);
+    return order ? order : compare_text(x->version, y->version);
+}
+
+static struct span most_frequent(const struct group *group)
+{
+    const struct reason *most = NULL;
+    for (const struct reason *reason = group->reasons; reason; reason = reason->next)
+        if (!most || reason->times > most->times || (reason->times == most->times && compare_text(reason->name, most->name) < 0))
+            most = reason;
+    return most ? most->name : SPAN_NONE;
+}
+
+static struct stat_group figures_of(const struct group *group)
+{
+    struct stat_group figures = group->of;
+    figures.nodes.timed = group->latencies.n;
+    figures.nodes.ms_sum = group->latencies.sum;
+    figures.ms_p95 = tally_p95(&group->latencies);
+    figures.category = most_frequent(group);
+    return figures;
+}
+
+static struct group **in_order(const struct groups *groups, struct arena *arena)
+{
+    struct group **all = ARENA_ARRAY(arena, struct group *, groups->count + 1), *group = NULL;
+    size_t         n = 0;
+    for (size_t i = 0; (group = u64_map_next(&groups->by_hash, &i));)
+        for (; group; group = group->same_hash)
+            all[n++] = group;
+    qsort(all, n, sizeof *all, largest_first);
+    return all;
 }
 
 enum err stat_groups(struct reader *reader, const struct stat_window *window, enum stat_group_by by, int64_t limit, int64_t offset,
                      struct stat_group *ret, unsigned *ret_count, int64_t *ret_total)
 {
-    /* Selected twice under two names; grouping by the same column twice is grouping by it. */
-    struct groups groups = { .key = by == STAT_BY_CAPABILITY ? "ref, version" : "binding, binding", .items = ret };
-    int64_t       total = 0;
-    enum err      err = groups_count(reader, window, &groups, &total);
-    if (!err)
-        err = groups_page(reader, window, &groups, limit, offset);
-    if (!err && groups.count)
-        err = groups_p95(reader, window, &groups);
-    if (!err && groups.count)
-        err = groups_categories(reader, window, &groups);
+    CLEANUP(buf_done) struct buf sql = { 0 };
+    CLEANUP(groups_done) struct groups groups = { 0 };
+    bool          by_capability = by == STAT_BY_CAPABILITY, row = false;
+    struct select s;
+    put_grouped(&sql, reader->store->driver, window, by_capability ? "ref, version" : "binding");
+    enum err err = begin(&s, reader, window, &sql);
     if (err)
         return err;
-    *ret_count = groups.count;
-    *ret_total = total;
+    while (!(err = reader_step(reader, s.cached, &row)) && row)
+        add_nodes(&groups, &s, by_capability ? VERSION : NAME);
+    err = done(&s, err);
+    if (err)
+        return err;
+    struct group **all = in_order(&groups, reader->arena);
+    unsigned       n = 0;
+    for (size_t i = (size_t)offset; i < groups.count && n < limit; i++)
+        ret[n++] = figures_of(all[i]);
+    *ret_count = n;
+    *ret_total = (int64_t)groups.count;
     return ERR_OK;
 }

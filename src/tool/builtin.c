@@ -192,10 +192,11 @@ bool code_exec_check(struct jv input, const struct code_limits *limits, struct b
 
 void web_search_manifest(struct buf *out)
 {
-    BUF_LIT(out, "{\"identity\":{\"id\":\"dogpile.tools.webSearch\",\"name\":\"webSearch\",\"namespace\":\"dogpile\",\"version\":\"1.0.0\","
-                 "\"description\":\"Search the web through a caller-provided fetch-compatible search adapter.\"},"
-                 "\"inputSchema\":{\"kind\":\"json-schema\",\"schema\":{\"type\":\"object\",\"properties\":{\"query\":{\"type\":\"string\"},"
-                 "\"maxResults\":{\"type\":\"number\",\"minimum\":1}},\"required\":[\"query\"],\"additionalProperties\":false},"
+    BUF_LIT(out, "{\"identity\":{\"id\":\"dogpile.tools.webSearch\",\"name\":\"webSearch\",\"namespace\":\"dogpile\","
+                 "\"version\":\"1.0.0\",\"description\":\"Search the web through a caller-provided fetch-compatible search adapter.\"},"
+                 "\"inputSchema\":{\"kind\":\"json-schema\",\"schema\":{\"type\":\"object\",\"properties\":{"
+                 "\"query\":{\"type\":\"string\"},\"maxResults\":{\"type\":\"number\",\"minimum\":1}},"
+                 "\"required\":[\"query\"],\"additionalProperties\":false},"
                  "\"description\":\"Web search query and optional result cap.\"},"
                  "\"permissions\":[{\"kind\":\"network\",\"allowPrivateNetwork\":false}]}");
 }
@@ -204,10 +205,10 @@ void code_exec_manifest(const struct code_limits *limits, struct buf *out)
 {
     unsigned languages = limits ? limits->languages : (1u << LANGUAGE_COUNT) - 1;
     struct jw w = jw_on(out);
-    BUF_LIT(out, "{\"identity\":{\"id\":\"dogpile.tools.codeExec\",\"name\":\"codeExec\",\"namespace\":\"dogpile\",\"version\":\"1.0.0\","
-                 "\"description\":\"Execute code through a caller-provided sandbox adapter.\"},"
-                 "\"inputSchema\":{\"kind\":\"json-schema\",\"schema\":{\"type\":\"object\",\"properties\":{\"language\":{\"type\":\"string\","
-                 "\"enum\":");
+    BUF_LIT(out, "{\"identity\":{\"id\":\"dogpile.tools.codeExec\",\"name\":\"codeExec\",\"namespace\":\"dogpile\","
+                 "\"version\":\"1.0.0\",\"description\":\"Execute code through a caller-provided sandbox adapter.\"},"
+                 "\"inputSchema\":{\"kind\":\"json-schema\",\"schema\":{\"type\":\"object\",\"properties\":{\"language\":{"
+                 "\"type\":\"string\",\"enum\":");
     put_languages(&w, languages);
     BUF_LIT(out, "},\"code\":{\"type\":\"string\"},\"timeoutMs\":{\"type\":\"number\",\"minimum\":1}},\"required\":[\"language\",\"code\"],"
                  "\"additionalProperties\":false},\"description\":\"Code execution language, source code, and optional timeout.\"},"

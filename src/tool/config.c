@@ -314,8 +314,8 @@ static enum err fill(struct tools *tools, struct tool *tool, const struct tool_f
     if (tool->kind == &kind_http)
         return read_schema(tools, tool, want->input_schema, pointer, error);
     if (tool->kind == &kind_http_fetch) {
-        keep_schema(tools, tool, SPAN("{\"type\":\"object\",\"properties\":{\"url\":{\"type\":\"string\",\"minLength\":1,\"maxLength\":8192}},"
-                                      "\"required\":[\"url\"],\"additionalProperties\":false}"));
+        keep_schema(tools, tool, SPAN("{\"type\":\"object\",\"properties\":{\"url\":{\"type\":\"string\",\"minLength\":1,"
+                                      "\"maxLength\":8192}},\"required\":[\"url\"],\"additionalProperties\":false}"));
         if (!tool->description.n)
             tool->description = SPAN("Gets a page of the public web and returns its text.");
         tool->repeat_safe = true;

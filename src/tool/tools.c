@@ -222,7 +222,8 @@ bool arguments_fit(struct tool_call *call, struct jv schema)
     if (fit)
         return true;
     if (issues.count)
-        tool_fail_later(call, "invalid_arguments", false, "%.*s: %.*s", SPAN_ARG(issues.items[0].pointer.n ? issues.items[0].pointer : SPAN("/")),
+        tool_fail_later(call, "invalid_arguments", false, "%.*s: %.*s",
+                        SPAN_ARG(issues.items[0].pointer.n ? issues.items[0].pointer : SPAN("/")),
                         SPAN_ARG(issues.items[0].message));
     else
         tool_fail_later(call, "invalid_arguments", false, "the arguments do not fit the schema");

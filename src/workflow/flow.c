@@ -6,6 +6,7 @@
  * is deeper than a loop, whatever the graph looks like. */
 #include "workflow/flow.h"
 #include "workflow/nested.h"
+#include "workflow/spec.h"
 #include <stdlib.h>
 
 struct turn {
@@ -22,192 +23,6 @@ struct turn {
 
 /* As in graph.c: a step is one commit. */
 enum { STEP_STARTS_MAX = 256, STEP_BYTES_MAX = 4 << 20 };
-
-/* ---- state ---- */
-
-struct machine *flow_new(const struct plan *plan, struct arena *arena)
-{
-    const struct graph *graph = plan->compiled;
-    const struct flow *flow = graph->flow;
-    struct machine *m = ARENA_NEW(arena, struct machine);
-    struct flow_run *f = m->flow = ARENA_NEW(arena, struct flow_run);
-    uint32_t n = flow->node_count;
-
-    m->plan = plan;
-    m->graph = graph;
-    m->arena = arena;
-    m->queue = ARENA_ARRAY(arena, uint32_t, n);
-    slot_set(&m->values, SPAN("{}"), arena);
-    f->m = m;
-    f->flow = flow;
-    f->nodes = ARENA_ARRAY(arena, struct flow_state, n);
-    f->docs = ARENA_ARRAY(arena, struct jv, n);
-    f->doc_turn = ARENA_ARRAY(arena, uint32_t, n);
-    f->plans = ARENA_ARRAY(arena, const struct plan *, n);
-    for (unsigned i = 0; i < FLOW_SETS; i++)
-        f->ready[i] = ARENA_ARRAY(arena, uint64_t, n / 64 + 1);
-    for (uint32_t i = 0; i < n; i++) {
-        f->nodes[i].left = flow->nodes[i].sources;
-        f->nodes[i].live = flow->nodes[i].targets;
-        f->nodes[i].got = ARENA_ARRAY(arena, uint32_t, flow->nodes[i].sources);
-        f->nodes[i].failed_item = NO_INDEX;
-    }
-    return m;
-}
-
-static bool is_model(const struct flow_job *job)
-{
-    return job->type == FLOW_LLM || job->type == FLOW_ROUTE;
-}
-
-static bool is_done(const struct flow_state *ns)
-{
-    return ns->status == FLOW_SUCCEEDED || ns->status == FLOW_FAILED || ns->status == FLOW_CANCELED;
-}
-
-/* Output of a node, parsed at most once in a step. */
-static struct jv doc_of(struct flow_run *f, uint32_t node, struct arena *arena)
-{
-    if (f->doc_turn[node] != f->turn || !f->turn) {
-        f->docs[node] = f->nodes[node].status == FLOW_SUCCEEDED ? json_read(slot_view(&f->nodes[node].output), arena)
-                                                                : (struct jv){ 0 };
-        f->doc_turn[node] = f->turn;
-    }
-    return f->docs[node];
-}
-
-/* What conditions look at: of a router what its model has said. */
-static struct jv judged_of(struct flow_run *f, uint32_t node, struct arena *arena)
-{
-    struct jv doc = doc_of(f, node, arena);
-    return f->flow->nodes[node].job.type == FLOW_ROUTE ? flow_text_json(doc, arena) : doc;
-}
-
-static bool wants_output(const struct flow_run *f, uint32_t node)
-{
-    const struct flow_node *n = &f->flow->nodes[node];
-    for (uint32_t e = n->out; e < n->out + n->out_count; e++) {
-        const struct flow_edge *edge = &f->flow->edges[e];
-        if ((edge->when && !edge->when->status) || f->flow->nodes[edge->to].predicate)
-            return true;
-    }
-    return false;
-}
-
-static void ready_set(struct flow_run *f, uint32_t node, enum flow_set set, bool on)
-{
-    uint64_t bit = UINT64_C(1) << (node & 63);
-    f->ready[set][node / 64] = on ? f->ready[set][node / 64] | bit : f->ready[set][node / 64] & ~bit;
-}
-
-static uint32_t ready_first(const struct flow_run *f, enum flow_set set)
-{
-    for (uint32_t i = 0; i <= f->flow->node_count / 64; i++)
-        if (f->ready[set][i])
-            return i * 64 + (uint32_t)__builtin_ctzll(f->ready[set][i]);
-    return NO_INDEX;
-}
-
-/* Models and fan-outs take a place, the others are done at once. */
-static enum flow_set ready_kind(const struct flow_node *node)
-{
-    return is_model(&node->job) || node->job.type == FLOW_FANOUT ? SET_PLACED : SET_FREE;
-}
-
-/* ---- what follows when a node is done ---- */
-
-/* The pair (node, target), whose edges begin at e; returns the edge behind them. */
-static uint32_t account_pair(struct flow_run *f, uint32_t node, uint32_t e, struct jv judged)
-{
-    const struct flow *flow = f->flow;
-    enum flow_status status = f->nodes[node].status;
-    uint32_t to = flow->edges[e].to, end = flow->nodes[node].out + flow->nodes[node].out_count;
-    const struct flow_node *target = &flow->nodes[to];
-    struct flow_state *ts = &f->nodes[to];
-    bool on = false, plain = false;
-
-    for (; e < end && flow->edges[e].to == to; e++) {
-        const struct flow_when *when = flow->edges[e].when;
-        plain |= !when;
-        on |= when ? flow_holds(when, status, judged) : status == FLOW_SUCCEEDED;
-    }
-    ts->left--;
-    ts->on += on;
-    ts->plain_off += plain && !on;
-    ts->conditional_on += on && !plain;
-    if (on && status == FLOW_SUCCEEDED && (!target->predicate || flow_holds(target->predicate, status, judged)))
-        ts->got[ts->got_count++] = node;
-    return e;
-}
-
-void flow_account(struct flow_run *f, uint32_t node, struct arena *scratch)
-{
-    const struct flow *flow = f->flow;
-    const struct flow_node *n = &flow->nodes[node];
-    struct jv judged = wants_output(f, node) ? judged_of(f, node, scratch) : (struct jv){ 0 };
-    uint32_t last = NO_INDEX;
-
-    for (uint32_t e = n->out; e < n->out + n->out_count;)
-        e = account_pair(f, node, e, judged);
-    for (uint32_t i = n->in; i < n->in + n->in_count; i++) {
-        uint32_t from = flow->edges[flow->in_edges[i]].from;
-        f->nodes[from].live -= from != last; /* edges of one source stand together */
-        last = from;
-    }
-}
-
-enum outlook { OUTLOOK_OPEN, OUTLOOK_READY, OUTLOOK_NEVER };
-
-static bool any_source_failed(const struct flow_run *f, uint32_t node)
-{
-    const struct flow_node *n = &f->flow->nodes[node];
-    for (uint32_t i = n->in; i < n->in + n->in_count; i++)
-        if (f->nodes[f->flow->edges[f->flow->in_edges[i]].from].status == FLOW_FAILED)
-            return true;
-    return false;
-}
-
-static enum outlook outlook_of(const struct flow_run *f, uint32_t node)
-{
-    const struct flow_node *n = &f->flow->nodes[node];
-    const struct flow_state *ns = &f->nodes[node];
-    bool join = n->job.type == FLOW_JOIN_ANY || n->job.type == FLOW_JOIN_COLLECT;
-
-    if (!join) {
-        if (ns->plain_off > 0)
-            return OUTLOOK_NEVER;
-        if (ns->left > 0)
-            return OUTLOOK_OPEN;
-        return n->conditional == 0 || ns->conditional_on > 0 ? OUTLOOK_READY : OUTLOOK_NEVER;
-    }
-    if (n->job.type == FLOW_JOIN_ANY ? ns->got_count > 0 : ns->late || (n->limit && ns->got_count >= n->limit))
-        return OUTLOOK_READY;
-    if (ns->left > 0)
-        return OUTLOOK_OPEN;
-    /* All ways to it were closed: it is no failure that nothing came. */
-    return n->sources > 0 && ns->on == 0 && !any_source_failed(f, node) ? OUTLOOK_NEVER : OUTLOOK_READY;
-}
-
-static bool has_item_to_start(const struct flow_node *n, struct flow_state *ns)
-{
-    if (ns->status != FLOW_RUNNING || !ns->items || ns->failed_item != NO_INDEX || ns->items_flying >= n->parallel)
-        return false;
-    while (ns->item_next < ns->item_count && ns->items[ns->item_next].status != FLOW_PENDING)
-        ns->item_next++;
-    return ns->item_next < ns->item_count;
-}
-
-void flow_make_ready(struct flow_run *f)
-{
-    for (uint32_t i = 0; i < f->flow->node_count; i++) {
-        const struct flow_node *n = &f->flow->nodes[i];
-        if (f->nodes[i].status == FLOW_PENDING && outlook_of(f, i) == OUTLOOK_READY)
-            ready_set(f, i, ready_kind(n), true);
-        if (n->job.type == FLOW_FANOUT && has_item_to_start(n, &f->nodes[i]))
-            ready_set(f, i, SET_FREE, true);
-        ready_set(f, i, SET_RUNNING, f->nodes[i].status == FLOW_RUNNING);
-    }
-}
 
 /* ---- effects ---- */
 
@@ -266,7 +81,8 @@ static struct span hashed_state(struct turn *t)
     jw_key(&w, "next");
     jw_arr(&w);
     for (uint32_t i = 0; i <= f->flow->node_count / 64; i++)
-        for (uint64_t bits = f->ready[SET_PLACED][i] | f->ready[SET_FREE][i] | f->ready[SET_RUNNING][i]; bits; bits &= bits - 1)
+        for (uint64_t bits = f->ready[SET_PLACED][i] | f->ready[SET_FREE][i] | f->ready[SET_RUNNING][i]; bits;
+             bits &= bits - 1)
             jw_str(&w, f->flow->nodes[i * 64 + (uint32_t)__builtin_ctzll(bits)].job.node.id);
     jw_arr_end(&w);
     jw_key(&w, "state");
@@ -285,7 +101,8 @@ static struct span hashed_state(struct turn *t)
 /* In front of the effects that came behind `at`. */
 static void checkpoint(struct turn *t, enum checkpoint_kind kind, uint32_t node, size_t at)
 {
-    struct effect *fx = effect_add(t->out, FX_CHECKPOINT, node == NO_INDEX ? (struct op_path){ 0 } : path_of(t->f, node));
+    struct effect *fx =
+        effect_add(t->out, FX_CHECKPOINT, node == NO_INDEX ? (struct op_path){ 0 } : path_of(t->f, node));
     fx->top = true;
     if (node != NO_INDEX)
         fx->node = t->f->flow->nodes[node].job.node.id;
@@ -342,8 +159,8 @@ static void leave_flight(struct turn *t, uint32_t node)
     t->f->waiting -= ns->waits;
     t->f->running--;
     ns->waits = false;
-    ready_set(t->f, node, SET_FREE, false);
-    ready_set(t->f, node, SET_RUNNING, false);
+    flow_set_node(t->f, node, SET_FREE, false);
+    flow_set_node(t->f, node, SET_RUNNING, false);
 }
 
 static void collect_clear(struct turn *t, uint32_t node)
@@ -380,8 +197,8 @@ static void cancel(struct turn *t, uint32_t node)
 {
     struct flow_state *ns = &t->f->nodes[node];
 
-    ready_set(t->f, node, SET_PLACED, false);
-    ready_set(t->f, node, SET_FREE, false);
+    flow_set_node(t->f, node, SET_PLACED, false);
+    flow_set_node(t->f, node, SET_FREE, false);
     if (ns->status == FLOW_RUNNING) {
         struct effect *fx = effect_add(t->out, FX_ABORT, path_of(t->f, node));
         fx->node = t->f->flow->nodes[node].job.node.id;
@@ -400,17 +217,17 @@ static void look_at_target(struct turn *t, uint32_t node)
     struct flow_run *f = t->f;
     if (f->nodes[node].status != FLOW_PENDING)
         return;
-    enum outlook outlook = outlook_of(f, node);
-    if (outlook == OUTLOOK_READY)
-        ready_set(f, node, ready_kind(&f->flow->nodes[node]), true);
-    if (outlook == OUTLOOK_NEVER)
+    enum flow_outlook outlook = flow_outlook(f, node);
+    if (outlook == FLOW_OUTLOOK_READY)
+        flow_set_node(f, node, flow_place_of(&f->flow->nodes[node]), true);
+    if (outlook == FLOW_OUTLOOK_NEVER)
         cancel(t, node);
 }
 
 static void look_at_source(struct turn *t, uint32_t node)
 {
     struct flow_run *f = t->f;
-    if (!is_done(&f->nodes[node]) && f->nodes[node].live == 0 && !f->flow->nodes[node].output)
+    if (!flow_is_done(&f->nodes[node]) && f->nodes[node].live == 0 && !f->flow->nodes[node].output)
         cancel(t, node);
 }
 
@@ -526,8 +343,9 @@ static bool harms_output(struct turn *t, uint32_t node)
         for (uint32_t e = n->out; e < n->out + n->out_count; e++) {
             const struct flow_edge *edge = &flow->edges[e];
             const struct flow_node *to = &flow->nodes[edge->to];
-            bool absorbs = to->job.type == FLOW_JOIN_ANY || to->job.type == FLOW_JOIN_COLLECT || (edge->when && edge->when->status);
-            if (absorbs || seen[edge->to] || is_done(&t->f->nodes[edge->to]))
+            bool absorbs = to->job.type == FLOW_JOIN_ANY || to->job.type == FLOW_JOIN_COLLECT ||
+                           (edge->when && edge->when->status);
+            if (absorbs || seen[edge->to] || flow_is_done(&t->f->nodes[edge->to]))
                 continue;
             harms |= to->output;
             seen[edge->to] = true;
@@ -563,11 +381,12 @@ static bool put_outputs(struct turn *t, struct buf *out, struct fault *fault)
         const struct flow_output *output = &f->flow->outputs[i];
         if (f->nodes[output->from].status != FLOW_SUCCEEDED)
             continue; /* its branch was not taken */
-        struct jv v = jv_pointer(doc_of(f, output->from, t->out->arena), output->pointer);
+        struct jv v = jv_pointer(flow_doc(f, output->from, t->out->arena), output->pointer);
         if (jv_is(v, JSON_NONE)) {
             *fault = flow_fault("POINTER_NOT_FOUND", "validation",
-                                arena_printf(t->out->arena, "Output %.*s: there is nothing at \"%.*s\" in %.*s.", SPAN_ARG(output->name),
-                                             SPAN_ARG(output->pointer), SPAN_ARG(f->flow->nodes[output->from].job.node.id)));
+                                arena_printf(t->out->arena, "Output %.*s: there is nothing at \"%.*s\" in %.*s.",
+                                             SPAN_ARG(output->name), SPAN_ARG(output->pointer),
+                                             SPAN_ARG(f->flow->nodes[output->from].job.node.id)));
             return false;
         }
         jw_key_span(&w, output->name);
@@ -598,13 +417,14 @@ static void finish_run(struct turn *t)
 static struct jv source_node(void *ctx, uint32_t node)
 {
     struct turn *t = ctx;
-    return doc_of(t->f, node, t->out->arena);
+    return flow_doc(t->f, node, t->out->arena);
 }
 
 struct jv flow_input(struct flow_run *f, struct jv root, struct span name)
 {
     struct jv v = jv_get_span(root, name);
-    for (struct jv_iter it = jv_iter(f->flow->inputs); jv_is(v, JSON_NONE) && jv_is(f->flow->inputs, JSON_ARRAY) && jv_step(&it);) {
+    for (struct jv_iter it = jv_iter(f->flow->inputs);
+         jv_is(v, JSON_NONE) && jv_is(f->flow->inputs, JSON_ARRAY) && jv_step(&it);) {
         CLEANUP(arena_done) struct arena scratch = { 0 };
         if (span_eq(jv_string(jv_get(it.value, "name"), &scratch), name))
             v = jv_get(it.value, "default");
@@ -628,14 +448,18 @@ static struct flow_source source_of(struct turn *t, struct jv item)
 
 /* ---- agents at work ---- */
 
-struct span flow_model(struct flow_run *f, const struct flow_node *node, const struct flow_job *job, struct arena *arena)
+struct span flow_model(struct flow_run *f, const struct flow_node *node, const struct flow_job *job,
+                       struct arena *arena)
 {
     struct jv nodes = jv_get(f->models, job == &node->sub ? "subnodes" : "nodes");
     struct jv own = jv_get_span(nodes, node->job.node.id), all = jv_get(f->models, "all");
-    return jv_is(own, JSON_STRING) ? jv_string(own, arena) : jv_is(all, JSON_STRING) ? jv_string(all, arena) : SPAN_NONE;
+    return jv_is(own, JSON_STRING)   ? jv_string(own, arena)
+           : jv_is(all, JSON_STRING) ? jv_string(all, arena)
+                                     : SPAN_NONE;
 }
 
-const struct plan *flow_inner(struct flow_run *f, const struct flow_node *node, const struct flow_job *job, struct jv request)
+const struct plan *flow_inner(struct flow_run *f, const struct flow_node *node, const struct flow_job *job,
+                              struct jv request)
 {
     CLEANUP(arena_done) struct arena scratch = { 0 };
     CLEANUP(buf_done) struct buf definition = { 0 };
@@ -671,7 +495,9 @@ static unsigned class_of(const struct fault *fault)
         return RETRY_INVALID_JSON;
     if (span_is(fault->code, "truncated"))
         return RETRY_TRUNCATED;
-    return span_is(fault->category, "rate_limit") ? RETRY_RATE_LIMIT : span_is(fault->category, "timeout") ? RETRY_TIMEOUT : 0;
+    return span_is(fault->category, "rate_limit") ? RETRY_RATE_LIMIT
+           : span_is(fault->category, "timeout")  ? RETRY_TIMEOUT
+                                                  : 0;
 }
 
 /* An answer that should be JSON: a schema's as member "structured", a router's just has to be some. */
@@ -682,20 +508,37 @@ static bool judge(struct turn *t, const struct calling *c, struct span *output, 
         return true;
     struct jv response = json_read(*output, arena), value = flow_text_json(response, arena);
     struct span text = flow_text(response, arena);
-    bool cut = jv_str_eq(jv_get(response, "stop_reason"), "length") || jv_str_eq(jv_get(response, "stop_reason"), "max_tokens");
+    bool cut = jv_str_eq(jv_get(response, "stop_reason"), "length") ||
+               jv_str_eq(jv_get(response, "stop_reason"), "max_tokens");
 
     if (jv_is(value, JSON_NONE)) {
         *fault = (struct fault){
             .code = cut ? SPAN("truncated") : SPAN("invalid_json"),
             .category = SPAN("model"),
-            .message = arena_printf(arena, "The answer is no JSON: %.*s", (int)(text.n < 500 ? text.n : 500), text.n ? text.p : ""),
+            .message = arena_printf(arena, "The answer is no JSON: %.*s", (int)(text.n < 500 ? text.n : 500),
+                                    text.n ? text.p : ""),
             .source = SPAN("model"),
         };
         return false;
     }
     if (c->job->structured && jv_is(jv_get(response, "structured"), JSON_NONE) && output->n > 2)
-        *output = arena_printf(arena, "%.*s,\"structured\":%.*s}", (int)(output->n - 1), output->p, SPAN_ARG(jv_raw(value)));
+        *output =
+            arena_printf(arena, "%.*s,\"structured\":%.*s}", (int)(output->n - 1), output->p, SPAN_ARG(jv_raw(value)));
     return true;
+}
+
+/* The agent's word for it, in the words of workflow-runs.md 2.7 and 3.6. */
+static void name_fault(struct fault *fault)
+{
+    static const struct {
+        const char *agent, *workflow;
+    } names[] = { { "tool_loop_limit", "TOOL_LOOP_LIMIT" },
+                  { "tool_calls_limit", "TOOL_CALLS_LIMIT" },
+                  { "tool_wait_expired", "TOOL_WAIT_EXPIRED" },
+                  { "invalid_output", "invalid_json" } };
+    for (size_t i = 0; i < ARRAY_LEN(names); i++)
+        if (span_is(fault->code, names[i].agent))
+            fault->code = span_of(names[i].workflow);
 }
 
 /* true when there is another try to wait for. */
@@ -743,10 +586,17 @@ static enum verdict call_begin(struct turn *t, const struct calling *c, struct w
 }
 
 /* Begins a try, or gives the machine its answer. Afterwards the call is at work, or its end is told. */
-static enum verdict call_step(struct turn *t, const struct calling *c, bool begin, struct span *ret_output, struct fault *ret_fault)
+static enum verdict call_step(struct turn *t, const struct calling *c, bool begin, struct span *ret_output,
+                              struct fault *ret_fault)
 {
-    struct work work = { .plan = t->m->plan, .node = &c->call->node, .in = t->in, .out = t->out, .inner = &c->call->inner,
-                         .values = slot_view(&t->m->values), .arena = t->m->arena, .top = c->top };
+    struct work work = { .plan = t->m->plan,
+                         .node = &c->call->node,
+                         .in = t->in,
+                         .out = t->out,
+                         .inner = &c->call->inner,
+                         .values = slot_view(&t->m->values),
+                         .arena = t->m->arena,
+                         .top = c->top };
     size_t first = t->out->count;
 
     c->call->try_no += begin;
@@ -757,6 +607,8 @@ static enum verdict call_step(struct turn *t, const struct calling *c, bool begi
     *ret_fault = work.fault;
     if (verdict == VERDICT_DONE && !judge(t, c, ret_output, ret_fault))
         verdict = VERDICT_FAILED;
+    if (verdict == VERDICT_FAILED)
+        name_fault(ret_fault);
     if (verdict == VERDICT_FAILED && try_again(t, c, ret_fault))
         verdict = VERDICT_PENDING;
     note_waiting(t, c, first);
@@ -771,8 +623,9 @@ static bool is_too_large(struct turn *t, uint32_t node, size_t bytes)
     struct fault fault;
     if (bytes <= FLOW_OUTPUT_MAX)
         return false;
-    fault = flow_fault("OUTPUT_TOO_LARGE", "validation",
-                       arena_printf(t->out->arena, "The output would have %zu bytes, and at most %d may be.", bytes, FLOW_OUTPUT_MAX));
+    fault = flow_fault(
+        "OUTPUT_TOO_LARGE", "validation",
+        arena_printf(t->out->arena, "The output would have %zu bytes, and at most %d may be.", bytes, FLOW_OUTPUT_MAX));
     fail_node(t, node, &fault);
     return true;
 }
@@ -817,14 +670,15 @@ static void look_at_fanout(struct turn *t, uint32_t node)
     const struct flow_node *n = &t->f->flow->nodes[node];
     struct flow_state *ns = &t->f->nodes[node];
 
-    ready_set(t->f, node, SET_FREE, has_item_to_start(n, ns));
+    flow_set_node(t->f, node, SET_FREE, flow_has_item(n, ns));
     if (ns->failed_item != NO_INDEX && ns->items_flying == 0)
         fail_fanout(t, node);
     else if (ns->items_done == ns->item_count)
         finish_fanout(t, node);
 }
 
-static void end_item(struct turn *t, uint32_t node, uint32_t i, enum verdict verdict, struct span output, const struct fault *fault)
+static void end_item(struct turn *t, uint32_t node, uint32_t i, enum verdict verdict, struct span output,
+                     const struct fault *fault)
 {
     CLEANUP(buf_done) struct buf text = { 0 };
     struct flow_state *ns = &t->f->nodes[node];
@@ -885,9 +739,10 @@ static void start_item(struct turn *t, uint32_t node)
     struct flow_item *item = &ns->items[i];
 
     item->status = FLOW_RUNNING;
-    item->call.node.id = arena_printf(t->m->arena, "%.*s:%.*s:%u", SPAN_ARG(n->job.node.id), SPAN_ARG(n->sub.node.id), i);
+    item->call.node.id =
+        arena_printf(t->m->arena, "%.*s:%.*s:%u", SPAN_ARG(n->job.node.id), SPAN_ARG(n->sub.node.id), i);
     ns->items_flying++;
-    ready_set(t->f, node, SET_FREE, has_item_to_start(n, ns));
+    flow_set_node(t->f, node, SET_FREE, flow_has_item(n, ns));
     struct effect *fx = item_effect(t, node, i, NODE_START);
     fx->node_.step = t->m->steps++;
     fx->node_.capability_ref = span_of(n->sub.node.capability->name);
@@ -941,11 +796,12 @@ static void run_join(struct turn *t, uint32_t node)
     struct flow_run *f = t->f;
     const struct flow_node *n = &f->flow->nodes[node];
     struct flow_state *ns = &f->nodes[node];
-    uint32_t count = n->job.type == FLOW_JOIN_ANY && ns->got_count > 1                      ? 1
+    uint32_t count = n->job.type == FLOW_JOIN_ANY && ns->got_count > 1                          ? 1
                      : n->job.type == FLOW_JOIN_COLLECT && n->limit && ns->got_count > n->limit ? n->limit
-                                                                                            : ns->got_count;
+                                                                                                : ns->got_count;
     if (n->job.type == FLOW_JOIN_ANY && count == 0) {
-        struct fault fault = flow_fault("JOIN_UNSATISFIED", "validation", SPAN("No source succeeded and satisfies the predicate."));
+        struct fault fault =
+            flow_fault("JOIN_UNSATISFIED", "validation", SPAN("No source succeeded and satisfies the predicate."));
         fail_node(t, node, &fault);
         return;
     }
@@ -976,7 +832,10 @@ static void run_transform(struct turn *t, uint32_t node)
 
 static void model_step(struct turn *t, uint32_t node, bool begin)
 {
-    struct calling c = { .node = node, .job = &t->f->flow->nodes[node].job, .call = &t->f->nodes[node].call, .path = path_of(t->f, node),
+    struct calling c = { .node = node,
+                         .job = &t->f->flow->nodes[node].job,
+                         .call = &t->f->nodes[node].call,
+                         .path = path_of(t->f, node),
                          .top = true };
     struct span output;
     struct fault fault;
@@ -998,7 +857,8 @@ static void set_collect_timers(struct turn *t, uint32_t node)
         if (!flow->nodes[to].timeout_us || ts->status != FLOW_PENDING || ts->collect_due_us)
             continue;
         ts->collect_due_us = t->in->elapsed_us + flow->nodes[to].timeout_us;
-        timer_effect(t, to, timer_path(node_path(to, ts->execs + 1), FLOW_COLLECT + ++ts->timers), ts->collect_due_us, false);
+        timer_effect(t, to, timer_path(node_path(to, ts->execs + 1), FLOW_COLLECT + ++ts->timers), ts->collect_due_us,
+                     false);
     }
 }
 
@@ -1007,13 +867,13 @@ static void start_node(struct turn *t, uint32_t node)
     const struct flow_node *n = &t->f->flow->nodes[node];
     struct flow_state *ns = &t->f->nodes[node];
 
-    ready_set(t->f, node, ready_kind(n), false);
+    flow_set_node(t->f, node, flow_place_of(n), false);
     collect_clear(t, node);
     ns->status = FLOW_RUNNING;
     ns->execs++;
     ns->step = t->m->steps++;
     ns->call.node.id = n->job.node.id;
-    ready_set(t->f, node, SET_RUNNING, true);
+    flow_set_node(t->f, node, SET_RUNNING, true);
     t->f->running++;
     t->starts++;
     struct effect *fx = node_effect(t, node, NODE_START);
@@ -1021,7 +881,7 @@ static void start_node(struct turn *t, uint32_t node)
     fx->node_.capability_version = span_of(n->job.node.capability->version);
     fx->node_.execution_binding = n->job.node.binding;
     set_collect_timers(t, node);
-    if (t->f->flow->node_timeout_us && ready_kind(n) == SET_PLACED)
+    if (t->f->flow->node_timeout_us && flow_place_of(n) == SET_PLACED)
         limit_set(t, node, t->f->flow->node_timeout_us);
     switch (n->job.type) {
     case FLOW_LLM:
@@ -1042,11 +902,30 @@ void flow_take_models(struct flow_run *f)
         f->models = json_read(arena_copy(f->m->arena, jv_raw(models)), f->m->arena);
 }
 
+/* The runs API has asked the same before it made the run; other surfaces have not. */
+static bool inputs_are_good(struct turn *t)
+{
+    struct arena *arena = t->out->arena;
+    struct issues issues = { .arena = arena };
+    struct span resolved;
+
+    if (!spec_inputs(t->f->flow->root, json_read(slot_view(&t->m->input), arena), arena, &resolved, &issues))
+        return true;
+    const struct issue *first = &issues.items[0];
+    struct fault fault =
+        flow_fault("INPUT_REQUIRED", "validation",
+                   arena_printf(arena, "%.*s %.*s.", SPAN_ARG(first->pointer), SPAN_ARG(first->message)));
+    fault.code = first->code;
+    fail_run(t, &fault, NO_INDEX);
+    return false;
+}
+
 static void begin(struct turn *t)
 {
     CLEANUP(buf_done) struct buf text = { 0 };
     struct machine *m = t->m;
-    struct jv start = json_read(t->in->value, t->out->arena), input = jv_get(start, "input"), values = jv_get(start, "values");
+    struct jv start = json_read(t->in->value, t->out->arena), input = jv_get(start, "input"),
+              values = jv_get(start, "values");
 
     if (m->life == LIFE_NEW) {
         json_minify(input, &text);
@@ -1059,7 +938,8 @@ static void begin(struct turn *t)
     rewind_flights(t->f);
     m->paused = false;
     m->life = LIFE_RUNNING;
-    flow_make_ready(t->f);
+    if (inputs_are_good(t))
+        flow_make_ready(t->f);
 }
 
 static void time_out(struct turn *t, uint32_t node)
@@ -1145,7 +1025,8 @@ static void deliver_message(struct turn *t)
 
 static uint32_t next_to_start(const struct flow_run *f)
 {
-    uint32_t free = ready_first(f, SET_FREE), placed = f->running - f->waiting < f->flow->parallel ? ready_first(f, SET_PLACED) : NO_INDEX;
+    uint32_t free = flow_first(f, SET_FREE),
+             placed = f->running - f->waiting < f->flow->parallel ? flow_first(f, SET_PLACED) : NO_INDEX;
     return free < placed ? free : placed;
 }
 
@@ -1162,7 +1043,8 @@ static void start_ready(struct turn *t)
     while (!is_cut(t) && m->life == LIFE_RUNNING && !m->paused && (node = next_to_start(t->f)) != NO_INDEX) {
         if (t->starts >= STEP_STARTS_MAX || t->bytes >= STEP_BYTES_MAX) {
             m->paused = true;
-            struct effect *fx = effect_add(t->out, FX_TIMER, (struct op_path){ .n = 1, .v = { OP_PART(OP_TIMER, ++m->pauses) } });
+            struct effect *fx =
+                effect_add(t->out, FX_TIMER, (struct op_path){ .n = 1, .v = { OP_PART(OP_TIMER, ++m->pauses) } });
             fx->top = true;
             fx->timer.due_us = t->in->elapsed_us;
         } else if (t->f->nodes[node].status == FLOW_RUNNING) {

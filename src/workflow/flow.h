@@ -30,11 +30,22 @@
 enum {
     FLOW_ITEMS_MAX = 10000,
     FLOW_OUTPUT_MAX = 8 << 20, /* bytes that a join, a transform or a fan-out may put together: joins of joins double */
-    FLOW_PARALLEL = 4, /* default max_parallelism */
-    FLOW_BACKOFF = 0x0fffffff, FLOW_LIMIT = 0x0e000000, FLOW_COLLECT = 0x0d000000,
+    FLOW_PARALLEL = 4,         /* default max_parallelism */
+    FLOW_BACKOFF = 0x0fffffff,
+    FLOW_LIMIT = 0x0e000000,
+    FLOW_COLLECT = 0x0d000000,
 };
 
-enum flow_type { FLOW_LLM, FLOW_ROUTE, FLOW_JOIN_ALL, FLOW_JOIN_ANY, FLOW_JOIN_COLLECT, FLOW_TRANSFORM, FLOW_FANOUT, FLOW_TYPES };
+enum flow_type {
+    FLOW_LLM,
+    FLOW_ROUTE,
+    FLOW_JOIN_ALL,
+    FLOW_JOIN_ANY,
+    FLOW_JOIN_COLLECT,
+    FLOW_TRANSFORM,
+    FLOW_FANOUT,
+    FLOW_TYPES
+};
 extern const char *const flow_type_names[FLOW_TYPES];
 
 enum flow_op { FLOW_EQUALS, FLOW_MATCHES, FLOW_EXISTS };
@@ -53,9 +64,9 @@ struct flow_job {
     struct plan_node node; /* id, and the plan of the agent in a model node */
     struct jv input;       /* as the plan has it; maybe absent */
     struct jv bindings;
-    bool rebuilt;          /* a binding changes more than the messages: its agent is compiled when it starts */
-    bool structured;       /* the answer is JSON */
-    unsigned retry_on;     /* of enum flow_class */
+    bool rebuilt;      /* a binding changes more than the messages: its agent is compiled when it starts */
+    bool structured;   /* the answer is JSON */
+    unsigned retry_on; /* of enum flow_class */
     uint32_t max_tries;
     uint64_t backoff_us;
 };
@@ -73,13 +84,13 @@ struct flow_node {
     uint32_t conditional;      /* sources whose edges are all conditional */
     bool output;               /* an output of the run is taken from it */
     struct flow_when *predicate;
-    uint32_t limit;            /* join.collect; 0: none */
+    uint32_t limit; /* join.collect; 0: none */
     uint64_t timeout_us;
-    struct flow_job sub;       /* fan-out */
-    uint32_t items_from;       /* node, or NO_INDEX */
-    struct span items_input;   /* name of an input */
+    struct flow_job sub;     /* fan-out */
+    uint32_t items_from;     /* node, or NO_INDEX */
+    struct span items_input; /* name of an input */
     struct span items_pointer, items_path;
-    uint32_t parallel;         /* items at a time */
+    uint32_t parallel; /* items at a time */
 };
 
 struct flow_output {
@@ -93,7 +104,8 @@ struct flow {
     struct flow_edge *edges; /* by (from, to) */
     uint32_t *in_edges;
     struct flow_output *outputs; /* in the order of the plan */
-    struct jv inputs;
+    struct jv root;              /* the plan */
+    struct jv inputs;            /* its declarations */
     uint32_t parallel;
     uint64_t node_timeout_us;
 };
@@ -108,14 +120,15 @@ uint32_t flow_find(const struct flow *flow, struct span id);
 void flow_put_tools(struct jv tools, struct jw *w);
 void flow_put_choice(struct jv choice, struct jw *w);
 /* The definition of the agent that a model node is: from a /responses request with everything put in. `model` overrides. */
-void flow_definition(const struct flow_job *job, struct jv request, struct span model, struct arena *arena, struct buf *out);
+void flow_definition(const struct flow_job *job, struct jv request, struct span model, struct arena *arena,
+                     struct buf *out);
 
 /* ---- state ---- */
 enum flow_status { FLOW_PENDING, FLOW_RUNNING, FLOW_SUCCEEDED, FLOW_FAILED, FLOW_CANCELED, FLOW_STATUSES };
 extern const char *const flow_status_names[FLOW_STATUSES];
 
 enum flow_phase { CALL_IDLE, CALL_INNER, CALL_BACKOFF };
-struct flow_call { /* one agent at work: a model node, or a model item */
+struct flow_call {         /* one agent at work: a model node, or a model item */
     struct plan_node node; /* of this run; node.inner is the plan in use, NULL: that of the job */
     struct machine *inner;
     enum flow_phase phase;
@@ -125,14 +138,14 @@ struct flow_call { /* one agent at work: a model node, or a model item */
 struct flow_item {
     enum flow_status status;
     struct flow_call call;
-    struct span value;  /* JSON; empty once it succeeded */
+    struct span value; /* JSON; empty once it succeeded */
     struct span output;
 };
 
 struct flow_state {
     enum flow_status status;
     uint32_t execs, step;
-    uint32_t order;      /* when it became what it is for good; counts from 1 */
+    uint32_t order; /* when it became what it is for good; counts from 1 */
     /* of its sources */
     uint32_t left, on, plain_off, conditional_on;
     uint32_t *got, got_count; /* joins: sources that qualified, in the order in which they did */
@@ -140,20 +153,20 @@ struct flow_state {
     bool ready;
     /* in flight */
     struct flow_call call;
-    bool waits;               /* for a person or a follower */
-    uint64_t limit_us;        /* when its time is over; what is left of it while it waits; 0: no limit */
-    uint32_t timers;          /* time-outs set so far */
-    uint64_t collect_due_us;  /* join.collect: 0: no timer */
-    bool late;                /* its time was over */
+    bool waits;              /* for a person or a follower */
+    uint64_t limit_us;       /* when its time is over; what is left of it while it waits; 0: no limit */
+    uint32_t timers;         /* time-outs set so far */
+    uint64_t collect_due_us; /* join.collect: 0: no timer */
+    bool late;               /* its time was over */
     struct flow_item *items;
     uint32_t item_count, item_next, items_flying, items_done;
-    uint32_t failed_item;     /* or NO_INDEX */
+    uint32_t failed_item; /* or NO_INDEX */
     struct slot output;
 };
 
 enum flow_set {
-    SET_PLACED,  /* can start when there is a place */
-    SET_FREE,    /* can start without one; fan-outs that can start an item */
+    SET_PLACED, /* can start when there is a place */
+    SET_FREE,   /* can start without one; fan-outs that can start an item */
     SET_RUNNING,
     FLOW_SETS
 };
@@ -163,26 +176,43 @@ struct flow_run {
     struct flow_state *nodes; /* as flow->nodes */
     uint32_t running, waiting, order;
     uint64_t *ready[FLOW_SETS]; /* bit sets of nodes */
-    struct jv models;         /* $models of the input, or absent */
-    const struct plan **plans; /* by node: the agent's plan in this run, if it is another than the node's */
-    struct jv *docs;          /* scratch: outputs that this step has parsed */
+    struct jv models;           /* $models of the input, or absent */
+    const struct plan **plans;  /* by node: the agent's plan in this run, if it is another than the node's */
+    struct jv *docs;            /* scratch: outputs that this step has parsed */
     uint32_t *doc_turn, turn;
 };
 
-struct machine *flow_new(const struct plan *plan, struct arena *arena);
 enum err flow_step(struct machine *m, const struct input *in, struct effects *out);
 enum err flow_save(const struct machine *m, struct buf *out);
 enum err flow_load(const struct plan *plan, struct span saved, struct arena *arena, struct machine **ret);
-/* For loading: what follows for the targets when a node is done, without acting on it; then what can start. */
-void flow_account(struct flow_run *f, uint32_t node, struct arena *scratch);
-void flow_make_ready(struct flow_run *f);
 /* An input of the run, or its default. `root` is the input that was sent. */
 struct jv flow_input(struct flow_run *f, struct jv root, struct span name);
 void flow_take_models(struct flow_run *f);
 /* The plan of the agent that a job is in this run, overrides included. NULL when it cannot be. */
-const struct plan *flow_inner(struct flow_run *f, const struct flow_node *node, const struct flow_job *job, struct jv request);
+const struct plan *flow_inner(struct flow_run *f, const struct flow_node *node, const struct flow_job *job,
+                              struct jv request);
 /* What $models of the run's input says about a job; empty: nothing. */
-struct span flow_model(struct flow_run *f, const struct flow_node *node, const struct flow_job *job, struct arena *arena);
+struct span flow_model(struct flow_run *f, const struct flow_node *node, const struct flow_job *job,
+                       struct arena *arena);
+
+/* ---- order: flow_order.c ---- */
+struct machine *flow_new(const struct plan *plan, struct arena *arena);
+bool flow_is_model(const struct flow_job *job);
+bool flow_is_done(const struct flow_state *ns);
+/* Output of a node that succeeded, parsed at most once in a step; else absent. */
+struct jv flow_doc(struct flow_run *f, uint32_t node, struct arena *arena);
+void flow_set_node(struct flow_run *f, uint32_t node, enum flow_set set, bool on);
+uint32_t flow_first(const struct flow_run *f, enum flow_set set); /* or NO_INDEX */
+/* Models and fan-outs take a place, the others are done at once. */
+enum flow_set flow_place_of(const struct flow_node *node);
+/* What follows for sources and targets when a node is done; nothing is done about it. */
+void flow_account(struct flow_run *f, uint32_t node, struct arena *scratch);
+enum flow_outlook { FLOW_OUTLOOK_OPEN, FLOW_OUTLOOK_READY, FLOW_OUTLOOK_NEVER };
+enum flow_outlook flow_outlook(const struct flow_run *f, uint32_t node);
+/* true when a fan-out can start an item, which is `item_next` then. */
+bool flow_has_item(const struct flow_node *n, struct flow_state *ns);
+/* Finds all sets again. */
+void flow_make_ready(struct flow_run *f);
 
 /* ---- values: flow_value.c ---- */
 /* Can a condition's regular expression run: is it one, and bounded? One that is not matches nothing. */

@@ -7,8 +7,8 @@
 #include <stdlib.h>
 
 const char *const flow_type_names[FLOW_TYPES] = {
-    [FLOW_LLM] = "llm.responses",     [FLOW_ROUTE] = "route.switch",       [FLOW_JOIN_ALL] = "join.all",
-    [FLOW_JOIN_ANY] = "join.any",     [FLOW_JOIN_COLLECT] = "join.collect", [FLOW_TRANSFORM] = "transform.json",
+    [FLOW_LLM] = "llm.responses", [FLOW_ROUTE] = "route.switch",        [FLOW_JOIN_ALL] = "join.all",
+    [FLOW_JOIN_ANY] = "join.any", [FLOW_JOIN_COLLECT] = "join.collect", [FLOW_TRANSFORM] = "transform.json",
     [FLOW_FANOUT] = "map.fanout",
 };
 
@@ -56,7 +56,8 @@ static void put_member(struct jw *w, const char *name, struct jv v)
 }
 
 /* MODEL is "PROVIDER/NAME", or a name and the request says the provider; else it is the provider called "default". */
-static void put_model(const struct flow_job *job, struct jv request, struct span model, struct arena *arena, struct jw *w)
+static void put_model(const struct flow_job *job, struct jv request, struct span model, struct arena *arena,
+                      struct jw *w)
 {
     struct span provider = jv_string(jv_get(request, "provider"), arena);
     model = model.n ? model : jv_string(jv_get(request, "model"), arena);
@@ -137,7 +138,8 @@ static void put_limits(const struct flow_job *job, struct jw *w)
     jw_end(w);
 }
 
-void flow_definition(const struct flow_job *job, struct jv request, struct span model, struct arena *arena, struct buf *out)
+void flow_definition(const struct flow_job *job, struct jv request, struct span model, struct arena *arena,
+                     struct buf *out)
 {
     struct jw w = jw_on(out);
     struct jv format = jv_get(jv_get(request, "output_format"), "json_schema");
@@ -179,14 +181,15 @@ static bool open_agent(struct opening *o, struct flow_job *job, size_t index, bo
     struct issues found = { .arena = &o->scratch };
 
     flow_definition(job, jv_get(job->input, "request"), SPAN_NONE, &o->scratch, &definition);
-    enum err err = nested_compile(o->plan, "agent", json_read(arena_copy(&o->scratch, buf_view(&definition)), &o->scratch), &at,
-                                  &found, &json);
+    enum err err = nested_compile(
+        o->plan, "agent", json_read(arena_copy(&o->scratch, buf_view(&definition)), &o->scratch), &at, &found, &json);
     if (!err)
-        job->node.inner = nested_open(o->plan, &o->plan->arena, "agent", json_read(arena_copy(&o->plan->arena, buf_view(&json)), &o->plan->arena));
+        job->node.inner = nested_open(o->plan, &o->plan->arena, "agent",
+                                      json_read(arena_copy(&o->plan->arena, buf_view(&json)), &o->plan->arena));
     for (size_t i = 0; o->issues && i < found.count && i < ISSUES_MAX; i++) {
         struct span path = arena_printf(o->issues->arena, sub ? "$.nodes[%zu].subnode" : "$.nodes[%zu]", index);
-        issue_add(o->issues, path, err == ERR_UNSUPPORTED_BINDING ? "UNSUPPORTED_NODE_TYPE" : "INVALID_REQUEST", "%.*s %.*s",
-                  SPAN_ARG(found.items[i].pointer), SPAN_ARG(found.items[i].message));
+        issue_add(o->issues, path, err == ERR_UNSUPPORTED_BINDING ? "UNSUPPORTED_NODE_TYPE" : "INVALID_REQUEST",
+                  "%.*s %.*s", SPAN_ARG(found.items[i].pointer), SPAN_ARG(found.items[i].message));
     }
     return job->node.inner;
 }
@@ -196,7 +199,9 @@ static void read_retry(struct flow_job *job, struct jv retry)
     static const struct {
         const char *name;
         unsigned bit;
-    } classes[] = { { "invalid_json", RETRY_INVALID_JSON }, { "truncated", RETRY_TRUNCATED }, { "rate_limit", RETRY_RATE_LIMIT },
+    } classes[] = { { "invalid_json", RETRY_INVALID_JSON },
+                    { "truncated", RETRY_TRUNCATED },
+                    { "rate_limit", RETRY_RATE_LIMIT },
                     { "timeout", RETRY_TIMEOUT } };
     struct jv errors = jv_get(retry, "retryable_errors");
 
@@ -221,7 +226,8 @@ static bool changes_more_than_messages(struct jv bindings, struct arena *scratch
 
 static bool read_job(struct opening *o, struct flow_job *job, struct jv v, struct jv bindings)
 {
-    struct jv type = jv_get(v, "type"), input = jv_get(v, "input"), format = jv_get(jv_get(input, "request"), "output_format");
+    struct jv type = jv_get(v, "type"), input = jv_get(v, "input"),
+              format = jv_get(jv_get(input, "request"), "output_format");
     unsigned t = 0;
 
     while (t < FLOW_TYPES && !jv_str_eq(type, flow_type_names[t]))
@@ -229,17 +235,14 @@ static bool read_job(struct opening *o, struct flow_job *job, struct jv v, struc
     if (t == FLOW_TYPES)
         return false;
     *job = (struct flow_job){ .type = (enum flow_type)t, .input = input, .bindings = bindings };
-    job->node = (struct plan_node){ .id = jv_string(jv_get(v, "id"), &o->plan->arena), .capability = &shown[t], .max_tries = 1 };
+    job->node = (struct plan_node){ .id = jv_string(jv_get(v, "id"), &o->plan->arena),
+                                    .capability = &shown[t],
+                                    .max_tries = 1 };
     job->node.binding = span_of(shown[t].binding);
     job->structured = jv_is(jv_get(format, "json_schema"), JSON_OBJECT);
     job->rebuilt = changes_more_than_messages(bindings, &o->scratch);
     read_retry(job, jv_get(input, "retry"));
     return plan_name_valid(job->node.id);
-}
-
-static bool is_model(const struct flow_job *job)
-{
-    return job->type == FLOW_LLM || job->type == FLOW_ROUTE;
 }
 
 static struct flow_when *read_when(struct opening *o, struct jv v)
@@ -248,7 +251,9 @@ static struct flow_when *read_when(struct opening *o, struct jv v)
         return NULL;
     struct flow_when *when = ARENA_NEW(&o->plan->arena, struct flow_when);
     when->status = jv_str_eq(jv_get(v, "source"), "node_status");
-    when->op = jv_str_eq(jv_get(v, "op"), "equals") ? FLOW_EQUALS : jv_str_eq(jv_get(v, "op"), "matches") ? FLOW_MATCHES : FLOW_EXISTS;
+    when->op = jv_str_eq(jv_get(v, "op"), "equals")    ? FLOW_EQUALS
+               : jv_str_eq(jv_get(v, "op"), "matches") ? FLOW_MATCHES
+                                                       : FLOW_EXISTS;
     when->path = jv_string(jv_get(v, "path"), &o->plan->arena);
     when->value = jv_get(v, "value");
     return when;
@@ -265,12 +270,13 @@ static bool read_node(struct opening *o, struct jv v, size_t index, struct flow_
     node->limit = (uint32_t)int_of(input, "limit", 0, UINT32_MAX);
     node->timeout_us = (uint64_t)int_of(input, "timeout_ms", 0, PLAN_MS_MAX) * 1000;
     node->parallel = (uint32_t)int_of(input, "max_parallelism", o->flow->parallel, FLOW_ITEMS_MAX);
-    if (is_model(&node->job) && !open_agent(o, &node->job, index, false))
+    if (flow_is_model(&node->job) && !open_agent(o, &node->job, index, false))
         return false;
     if (node->job.type != FLOW_FANOUT)
         return true;
-    return read_job(o, &node->sub, sub, jv_get(input, "item_bindings")) && (is_model(&node->sub) || node->sub.type == FLOW_TRANSFORM) &&
-           (!is_model(&node->sub) || open_agent(o, &node->sub, index, true));
+    return read_job(o, &node->sub, sub, jv_get(input, "item_bindings")) &&
+           (flow_is_model(&node->sub) || node->sub.type == FLOW_TRANSFORM) &&
+           (!flow_is_model(&node->sub) || open_agent(o, &node->sub, index, true));
 }
 
 static int by_id(const void *a, const void *b)
@@ -377,7 +383,8 @@ static void link_pairs(struct flow *flow, struct arena *arena)
 /* A circle would never end, and never start. */
 static bool is_acyclic(const struct flow *flow, struct arena *scratch)
 {
-    uint32_t *into = ARENA_ARRAY(scratch, uint32_t, flow->node_count), *stack = ARENA_ARRAY(scratch, uint32_t, flow->node_count);
+    uint32_t *into = ARENA_ARRAY(scratch, uint32_t, flow->node_count),
+             *stack = ARENA_ARRAY(scratch, uint32_t, flow->node_count);
     uint32_t depth = 0, seen = 0;
 
     for (uint32_t i = 0; i < flow->node_count; i++)
@@ -419,6 +426,7 @@ enum err flow_open(struct plan *plan, struct flow **ret, struct issues *issues)
 
     flow->parallel = (uint32_t)int_of(execution, "max_parallelism", FLOW_PARALLEL, UINT32_MAX);
     flow->node_timeout_us = (uint64_t)int_of(execution, "node_timeout_ms", 0, PLAN_MS_MAX) * 1000;
+    flow->root = root;
     flow->inputs = jv_get(root, "inputs");
     plan->max_attempts = 1;
     plan->run_timeout_us = (uint64_t)int_of(execution, "run_timeout_ms", 0, PLAN_MS_MAX) * 1000;
@@ -438,7 +446,8 @@ enum err flow_open(struct plan *plan, struct flow **ret, struct issues *issues)
 bool workflow_is(struct jv definition)
 {
     struct jv kind = jv_get(definition, "kind");
-    return jv_str_eq(kind, "workflow") || jv_str_eq(kind, "workflow.v1") || jv_is(jv_get(definition, "workflow"), JSON_OBJECT);
+    return jv_str_eq(kind, "workflow") || jv_str_eq(kind, "workflow.v1") ||
+           jv_is(jv_get(definition, "workflow"), JSON_OBJECT);
 }
 
 enum err workflow_compile(struct jv definition, struct plan *plan, struct issues *issues)

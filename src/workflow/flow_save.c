@@ -189,7 +189,8 @@ static struct jv load_input(void *ctx, struct span name)
 }
 
 /* The agent's plan is that of the node, unless this run has another for it. */
-static bool load_call(struct loading *l, uint32_t node, const struct flow_job *job, struct span value, struct jv v, struct flow_call *call)
+static bool load_call(struct loading *l, uint32_t node, const struct flow_job *job, struct span value, struct jv v,
+                      struct flow_call *call)
 {
     const struct flow_node *n = &l->f->flow->nodes[node];
     struct jv inner = jv_get(v, "inner"), request = jv_get(job->input, "request");
@@ -238,7 +239,8 @@ static bool load_items(struct loading *l, uint32_t node, struct jv items)
 
     if (jv_is(items, JSON_NONE))
         return true;
-    if (l->f->flow->nodes[node].job.type != FLOW_FANOUT || !jv_is(items, JSON_ARRAY) || jv_count(items) > FLOW_ITEMS_MAX)
+    if (l->f->flow->nodes[node].job.type != FLOW_FANOUT || !jv_is(items, JSON_ARRAY) ||
+        jv_count(items) > FLOW_ITEMS_MAX)
         return false;
     ns->item_count = (uint32_t)jv_count(items);
     ns->items = ARENA_ARRAY(l->f->m->arena, struct flow_item, ns->item_count + 1);
@@ -272,8 +274,9 @@ static bool load_node(struct loading *l, uint32_t node, struct jv v)
     f->running += ns->status == FLOW_RUNNING;
     f->waiting += ns->waits;
     bool over = ns->status != FLOW_PENDING && ns->status != FLOW_RUNNING;
-    return over == (ns->order > 0) && ns->order <= f->flow->node_count && (ns->status != FLOW_SUCCEEDED || ns->output.n) &&
-           (!ns->waits || ns->status == FLOW_RUNNING) && (ns->status != FLOW_RUNNING || ns->execs > 0);
+    return over == (ns->order > 0) && ns->order <= f->flow->node_count &&
+           (ns->status != FLOW_SUCCEEDED || ns->output.n) && (!ns->waits || ns->status == FLOW_RUNNING) &&
+           (ns->status != FLOW_RUNNING || ns->execs > 0);
 }
 
 static bool load_calls(struct loading *l, uint32_t node, struct jv v)
@@ -325,8 +328,9 @@ static bool load_all(struct loading *l, struct jv root)
     uint32_t rev;
     unsigned life;
 
-    if (!get_u32(root, "rev", &rev) || rev != graph_ops.rev || !get_name(jv_get(root, "life"), life_names, LIFE_COUNT, &life) ||
-        !get_u32(root, "steps", &m->steps) || !get_u32(root, "pauses", &m->pauses) || !jv_is(jv_get(root, "values"), JSON_OBJECT))
+    if (!get_u32(root, "rev", &rev) || rev != graph_ops.rev ||
+        !get_name(jv_get(root, "life"), life_names, LIFE_COUNT, &life) || !get_u32(root, "steps", &m->steps) ||
+        !get_u32(root, "pauses", &m->pauses) || !jv_is(jv_get(root, "values"), JSON_OBJECT))
         return false;
     m->life = (enum life)life;
     m->paused = jv_bool(jv_get(root, "paused"), false);

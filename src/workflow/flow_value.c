@@ -10,7 +10,9 @@ const char *const flow_status_names[FLOW_STATUSES] = {
 
 struct fault flow_fault(const char *code, const char *category, struct span message)
 {
-    return (struct fault){ .code = span_of(code), .category = span_of(category), .message = message, .source = SPAN("agent") };
+    return (struct fault){
+        .code = span_of(code), .category = span_of(category), .message = message, .source = SPAN("agent")
+    };
 }
 
 /* ---- conditions ---- */
@@ -113,9 +115,11 @@ static bool status_holds(const struct flow_when *when, struct span status)
         return false;
     switch (when->op) {
     case FLOW_EXISTS: return true;
-    case FLOW_EQUALS: return jv_str_eq(when->value, flow_status_names[FLOW_SUCCEEDED]) ? span_is(status, "succeeded")
-                             : jv_str_eq(when->value, flow_status_names[FLOW_FAILED]) ? span_is(status, "failed")
-                             : jv_str_eq(when->value, flow_status_names[FLOW_CANCELED]) && span_is(status, "canceled");
+    case FLOW_EQUALS:
+        return jv_str_eq(when->value, flow_status_names[FLOW_SUCCEEDED]) ? span_is(status, "succeeded")
+               : jv_str_eq(when->value, flow_status_names[FLOW_FAILED])
+                   ? span_is(status, "failed")
+                   : jv_str_eq(when->value, flow_status_names[FLOW_CANCELED]) && span_is(status, "canceled");
     case FLOW_MATCHES: return text_matches(status, when->value);
     }
     return false;
@@ -183,7 +187,8 @@ struct filling {
     struct buf at; /* pointer of what is being written */
 };
 
-static bool bound_value(struct jv v, const struct flow_source *source, struct arena *arena, struct jv *ret, struct fault *fault)
+static bool bound_value(struct jv v, const struct flow_source *source, struct arena *arena, struct jv *ret,
+                        struct fault *fault)
 {
     struct jv from = jv_get(v, "from"), from_input = jv_get(v, "from_input"), path = jv_get(v, "path");
     struct span pointer = jv_string(jv_get(v, "pointer"), arena);
@@ -194,8 +199,9 @@ static bool bound_value(struct jv v, const struct flow_source *source, struct ar
     } else if (jv_is(from_input, JSON_STRING)) {
         *ret = source->input(source->ctx, jv_string(from_input, arena));
         if (jv_is(*ret, JSON_NONE)) {
-            *fault = flow_fault("INPUT_REQUIRED", "validation",
-                                arena_printf(arena, "The run has no input %.*s.", SPAN_ARG(jv_string(from_input, arena))));
+            *fault =
+                flow_fault("INPUT_REQUIRED", "validation",
+                           arena_printf(arena, "The run has no input %.*s.", SPAN_ARG(jv_string(from_input, arena))));
             return false;
         }
     } else {
@@ -208,12 +214,14 @@ static bool bound_value(struct jv v, const struct flow_source *source, struct ar
     struct span name = jv_is(from, JSON_STRING)         ? jv_string(from, arena)
                        : jv_is(from_input, JSON_STRING) ? jv_string(from_input, arena)
                                                         : SPAN("item");
-    *fault = flow_fault("POINTER_NOT_FOUND", "validation",
-                        arena_printf(arena, "There is nothing at \"%.*s\" in %.*s.", SPAN_ARG(pointer), SPAN_ARG(name)));
+    *fault =
+        flow_fault("POINTER_NOT_FOUND", "validation",
+                   arena_printf(arena, "There is nothing at \"%.*s\" in %.*s.", SPAN_ARG(pointer), SPAN_ARG(name)));
     return false;
 }
 
-static bool read_bindings(const struct flow_job *job, const struct flow_source *source, struct filling *f, struct fault *fault)
+static bool read_bindings(const struct flow_job *job, const struct flow_source *source, struct filling *f,
+                          struct fault *fault)
 {
     f->items = ARENA_ARRAY(f->arena, struct binding, jv_count(job->bindings) + 1);
     for (struct jv_iter it = jv_iter(job->bindings); jv_step(&it);) {
@@ -306,9 +314,11 @@ static void put_added(struct filling *f, struct jv v, bool comma, struct buf *ou
 {
     for (size_t i = 0; i < f->count; i++) {
         const struct binding *b = &f->items[i];
-        if (b->to.n <= f->at.len + 1 || memcmp(b->to.p, f->at.len ? f->at.p : "", f->at.len) != 0 || b->to.p[f->at.len] != '/')
+        if (b->to.n <= f->at.len + 1 || memcmp(b->to.p, f->at.len ? f->at.p : "", f->at.len) != 0 ||
+            b->to.p[f->at.len] != '/')
             continue;
-        struct span below = span_make(b->to.p + f->at.len, b->to.n - f->at.len), name = span_make(below.p + 1, below.n - 1);
+        struct span below = span_make(b->to.p + f->at.len, b->to.n - f->at.len),
+                    name = span_make(below.p + 1, below.n - 1);
         if (memchr(name.p, '/', name.n) || !jv_is(jv_pointer(v, below), JSON_NONE))
             continue;
         if (comma)
@@ -386,8 +396,9 @@ bool flow_request(const struct flow_job *job, const struct flow_source *source, 
     put_filled(&f, request, &text);
     buf_done(&f.at);
     if (text.len > FLOW_OUTPUT_MAX) {
-        *ret_fault = flow_fault("REQUEST_TOO_LARGE", "validation",
-                                arena_printf(arena, "With its placeholders filled the request has more than %d bytes.", FLOW_OUTPUT_MAX));
+        *ret_fault = flow_fault(
+            "REQUEST_TOO_LARGE", "validation",
+            arena_printf(arena, "With its placeholders filled the request has more than %d bytes.", FLOW_OUTPUT_MAX));
         return false;
     }
     *ret = json_read(arena_copy(arena, buf_view(&text)), arena);
@@ -416,7 +427,8 @@ static void put_calls(struct jw *w, struct jv calls, struct arena *arena)
 
 static void put_message(struct jw *w, struct jv item, struct arena *arena)
 {
-    struct jv content = jv_get(item, "content"), calls = jv_get(item, "tool_calls"), call_id = jv_get(item, "tool_call_id");
+    struct jv content = jv_get(item, "content"), calls = jv_get(item, "tool_calls"),
+              call_id = jv_get(item, "tool_call_id");
 
     jw_obj(w);
     jw_key(w, "role");
@@ -461,7 +473,8 @@ static bool is_too_large(const struct buf *text, struct arena *arena, struct fau
     return true;
 }
 
-static bool transform_value(struct jv v, const struct flow_source *source, struct arena *arena, struct jv *ret, struct fault *fault)
+static bool transform_value(struct jv v, const struct flow_source *source, struct arena *arena, struct jv *ret,
+                            struct fault *fault)
 {
     struct span from = jv_string(jv_get(v, "from"), arena), pointer = jv_string(jv_get(v, "pointer"), arena);
     uint32_t node = flow_find(source->flow, from);
@@ -472,12 +485,14 @@ static bool transform_value(struct jv v, const struct flow_source *source, struc
     *ret = jv_pointer(*ret, pointer);
     if (!jv_is(*ret, JSON_NONE))
         return true;
-    *fault = flow_fault("POINTER_NOT_FOUND", "validation",
-                        arena_printf(arena, "There is nothing at \"%.*s\" in %.*s.", SPAN_ARG(pointer), SPAN_ARG(from)));
+    *fault =
+        flow_fault("POINTER_NOT_FOUND", "validation",
+                   arena_printf(arena, "There is nothing at \"%.*s\" in %.*s.", SPAN_ARG(pointer), SPAN_ARG(from)));
     return false;
 }
 
-static bool put_object(struct jv object, const struct flow_source *source, struct arena *arena, struct buf *out, struct fault *fault)
+static bool put_object(struct jv object, const struct flow_source *source, struct arena *arena, struct buf *out,
+                       struct fault *fault)
 {
     struct jw w = jw_on(out);
     jw_obj(&w);
@@ -495,7 +510,8 @@ static bool put_object(struct jv object, const struct flow_source *source, struc
 }
 
 /* Later ones win: duplicates are written, and dropped when the text is read again. */
-static bool put_merged(struct jv merge, const struct flow_source *source, struct arena *arena, struct buf *out, struct fault *fault)
+static bool put_merged(struct jv merge, const struct flow_source *source, struct arena *arena, struct buf *out,
+                       struct fault *fault)
 {
     CLEANUP(buf_done) struct buf text = { 0 };
     struct jw w = jw_on(&text);
@@ -507,7 +523,8 @@ static bool put_merged(struct jv merge, const struct flow_source *source, struct
         if (!transform_value(it.value, source, arena, &v, fault))
             return false;
         if (!jv_is(v, JSON_OBJECT)) {
-            *fault = flow_fault("MERGE_NOT_OBJECT", "validation", arena_printf(arena, "Value %zu of merge is no object.", index));
+            *fault = flow_fault("MERGE_NOT_OBJECT", "validation",
+                                arena_printf(arena, "Value %zu of merge is no object.", index));
             return false;
         }
         for (struct jv_iter member = jv_iter(v); jv_step(&member);) {
@@ -549,15 +566,18 @@ bool flow_items(const struct flow_node *node, const struct flow_source *source, 
     v = jv_pointer(v, node->items_path);
     *ret = v;
     if (jv_is(v, JSON_NONE))
-        *ret_fault = flow_fault("ITEMS_NOT_FOUND", "validation",
-                                arena_printf(arena, "There are no items at items_pointer \"%.*s\", items_path \"%.*s\".",
-                                             SPAN_ARG(node->items_pointer), SPAN_ARG(node->items_path)));
+        *ret_fault =
+            flow_fault("ITEMS_NOT_FOUND", "validation",
+                       arena_printf(arena, "There are no items at items_pointer \"%.*s\", items_path \"%.*s\".",
+                                    SPAN_ARG(node->items_pointer), SPAN_ARG(node->items_path)));
     else if (!jv_is(v, JSON_ARRAY))
-        *ret_fault = flow_fault("ITEMS_NOT_ARRAY", "validation",
-                                arena_printf(arena, "What items_pointer \"%.*s\" leads to is no array.", SPAN_ARG(node->items_pointer)));
+        *ret_fault = flow_fault(
+            "ITEMS_NOT_ARRAY", "validation",
+            arena_printf(arena, "What items_pointer \"%.*s\" leads to is no array.", SPAN_ARG(node->items_pointer)));
     else if (jv_count(v) > FLOW_ITEMS_MAX)
-        *ret_fault = flow_fault("FANOUT_TOO_LARGE", "validation",
-                                arena_printf(arena, "There are %zu items, and at most %d may be.", jv_count(v), FLOW_ITEMS_MAX));
+        *ret_fault =
+            flow_fault("FANOUT_TOO_LARGE", "validation",
+                       arena_printf(arena, "There are %zu items, and at most %d may be.", jv_count(v), FLOW_ITEMS_MAX));
     else
         return true;
     return false;

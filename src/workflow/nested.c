@@ -18,8 +18,8 @@ static void add_issues(const struct issues *found, struct buf *at, struct issues
     }
 }
 
-enum err nested_compile(const struct plan *plan, const char *kind, struct jv definition, struct buf *at, struct issues *issues,
-                        struct buf *out)
+enum err nested_compile(const struct plan *plan, const char *kind, struct jv definition, struct buf *at,
+                        struct issues *issues, struct buf *out)
 {
     const struct machine_ops *ops = nest_kind(plan, kind);
     struct plan inner = { .ops = ops, .kinds = plan->kinds };

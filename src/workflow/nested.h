@@ -12,8 +12,8 @@
 
 /* Compiles the definition of an inner machine and appends its plan's canonical JSON. Issues are added with `at` in front of
  * their pointers. ERR_UNSUPPORTED_BINDING, with an issue, when this server has no such machine. */
-enum err nested_compile(const struct plan *plan, const char *kind, struct jv definition, struct buf *at, struct issues *issues,
-                        struct buf *out);
+enum err nested_compile(const struct plan *plan, const char *kind, struct jv definition, struct buf *at,
+                        struct issues *issues, struct buf *out);
 /* Opens the plan of an inner machine for a node of `plan`; it lives in `arena`. NULL when it cannot be. */
 const struct plan *nested_open(const struct plan *plan, struct arena *arena, const char *kind, struct jv json);
 

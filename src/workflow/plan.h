@@ -8,8 +8,9 @@
  *      "edges":  [{"from", "to", "when"?: {"pointer", "equals"}}…]}                    in byte order of (from, to)
  *
  * `type` is the name of a capability. A node that holds a machine (agent.loop, team.run) has the canonical JSON of that
- * machine's own plan in "machine"; its config is {"input"?}. "budget" is that of the definition, see budget.h. `when` is tested on the output of `from`: the value at `pointer` equals
- * `equals`. core.switch needs nothing else, because its output is {"next": NAME}. The JSON is canonical (RFC 8785)
+ * machine's own plan in "machine"; its config is {"input"?}. "budget" is that of the definition, see budget.h. `when` is
+ * tested on the output of `from`: the value at `pointer` equals `equals`. core.switch needs nothing else, because its
+ * output is {"next": NAME}. The JSON is canonical (RFC 8785)
  * and its SHA-256 names the plan; optional members with default values are not written, so that equal definitions
  * have equal names.
  *

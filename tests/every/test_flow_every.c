@@ -89,12 +89,15 @@ static void put_definition(const struct shape *s, struct buf *out)
         for (unsigned j = 0; j < i; j++) {
             static const char *const when[] = {
                 [E_PLAIN] = "",
-                [E_OUTPUT] = ",\"when\":{\"source\":\"node_output\",\"op\":\"equals\",\"path\":\"$.go\",\"value\":true}",
-                [E_STATUS] = ",\"when\":{\"source\":\"node_status\",\"op\":\"equals\",\"path\":\"$\",\"value\":\"failed\"}",
+                [E_OUTPUT] =
+                    ",\"when\":{\"source\":\"node_output\",\"op\":\"equals\",\"path\":\"$.go\",\"value\":true}",
+                [E_STATUS] =
+                    ",\"when\":{\"source\":\"node_status\",\"op\":\"equals\",\"path\":\"$\",\"value\":\"failed\"}",
             };
             if (s->edge[j][i] == E_NONE)
                 continue;
-            buf_printf(out, "%s{\"from\":\"%c\",\"to\":\"%c\"%s}", comma ? "," : "", 'a' + (int)j, 'a' + (int)i, when[s->edge[j][i]]);
+            buf_printf(out, "%s{\"from\":\"%c\",\"to\":\"%c\"%s}", comma ? "," : "", 'a' + (int)j, 'a' + (int)i,
+                       when[s->edge[j][i]]);
             comma = true;
         }
     buf_printf(out, "],\"outputs\":[");
@@ -232,8 +235,8 @@ static bool reaches_output(const struct ref *r, unsigned u)
     if (r->s->output[u])
         return true;
     for (unsigned v = u + 1; v < r->s->count; v++)
-        if (is_source(r, u, v) && r->s->edge[u][v] != E_STATUS && r->s->kind[v] != K_ANY && r->s->kind[v] != K_COLLECT && !over(r, v) &&
-            reaches_output(r, v))
+        if (is_source(r, u, v) && r->s->edge[u][v] != E_STATUS && r->s->kind[v] != K_ANY &&
+            r->s->kind[v] != K_COLLECT && !over(r, v) && reaches_output(r, v))
             return true;
     return false;
 }
@@ -327,10 +330,10 @@ static void shorten(struct span trace, struct buf *out)
                 if (cancelled >> v & 1)
                     buf_printf(out, "cancel %c\n", 'a' + (int)v);
             cancelled = 0;
-            const char *values = memmem(line.p, line.n, " values ", 8);
-            size_t n = line.n && line.p[0] == 'd' && values ? (size_t)(values - line.p) : line.n ? (size_t)((char *)memchr(line.p, ' ', line.n) + 2 - line.p) : 0;
-            if (n)
-                buf_printf(out, "%.*s\n", (int)n, line.p);
+            const char *values = memmem(line.p, line.n, " values ", 8),
+                       *space = line.n ? memchr(line.p, ' ', line.n) : NULL;
+            if (space)
+                buf_printf(out, "%.*s\n", (int)((values ? values : space + 2) - line.p), line.p);
         }
         if (!line_end)
             break;
@@ -354,7 +357,8 @@ static void machine_run(const struct shape *s, bool crashes, struct buf *ret)
         text.len = 0;
         buf_printf(&text, "{\"go\":%s,\"n\":%u}", s->says[v] ? "true" : "false", v);
         buf_byte(&text, '\0');
-        rig_answer_at(&r, at, s->fails[v] ? ERR_MODEL : ERR_OK, s->fails[v] ? "{\"code\":\"x\",\"message\":\"m\"}" : text.p);
+        rig_answer_at(&r, at, s->fails[v] ? ERR_MODEL : ERR_OK,
+                      s->fails[v] ? "{\"code\":\"x\",\"message\":\"m\"}" : text.p);
     }
     ret->len = 0;
     shorten(buf_view(&r.trace), ret);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* call_agent.h - the simplest agent there can be, for tests of what holds agents: one model call with the messages it was given;
- * what is answered is its output as it stands, and what fails is its error. */
+ * what is answered is its output as it stands, and what fails is its error. With a model called "ask" it asks a follower first. */
 #pragma once
 #include "machine/nest.h"
 
@@ -34,14 +34,34 @@ static enum err call_agent_init(const struct plan *plan, struct arena *arena, st
     return ERR_OK;
 }
 
+static struct op_path call_agent_op(enum op_part part)
+{
+    return op_sub((struct op_path){ 0 }, OP_PART(part, 0));
+}
+
+static void call_agent_ask(struct effects *out)
+{
+    struct effect *fx = effect_add(out, FX_TOOL, call_agent_op(OP_TOOL));
+    fx->tool.call_name = fx->tool.tool = SPAN("look");
+    fx->tool.arguments = SPAN("{}");
+    fx->tool.by = TOOL_BY_CLIENT;
+    effect_add(out, FX_WAIT, call_agent_op(OP_WAIT))->wait.kind = WAIT_TOOLS;
+}
+
 static enum err call_agent_step(struct machine *m, const struct input *in, struct effects *out)
 {
     struct call_agent *agent = (struct call_agent *)m;
-    if (in->kind == IN_START) {
-        struct effect *fx = effect_add(out, FX_MODEL, op_sub((struct op_path){ 0 }, OP_PART(OP_MODEL, 0)));
+    if (in->kind == IN_START && span_is(agent->model, "ask")) {
+        call_agent_ask(out);
+    } else if (in->kind == IN_START || in->kind == IN_TOOL) {
+        if (in->kind == IN_TOOL)
+            effect_add(out, FX_ABORT, call_agent_op(OP_WAIT));
+        struct effect *fx = effect_add(out, FX_MODEL, call_agent_op(OP_MODEL));
         fx->model.provider = SPAN("p");
         fx->model.model = agent->model;
-        fx->model.request = arena_copy(out->arena, jv_raw(jv_get(json_read(in->value, out->arena), "input")));
+        fx->model.request = in->kind == IN_TOOL
+                                ? SPAN("{}")
+                                : arena_copy(out->arena, jv_raw(jv_get(json_read(in->value, out->arena), "input")));
     } else if (in->err) {
         effect_add(out, FX_FAIL, (struct op_path){ 0 })->fail.error = arena_copy(out->arena, in->value);
     } else {
@@ -61,6 +81,7 @@ static enum err call_agent_load(const struct plan *plan, struct span saved, stru
     return call_agent_init(plan, arena, ret);
 }
 
-static const struct machine_ops call_agent_ops = { "agent",         1,               call_agent_compile, call_agent_open,
-                                                   call_agent_init, call_agent_step, call_agent_save,    call_agent_load };
+static const struct machine_ops call_agent_ops = {
+    "agent", 1, call_agent_compile, call_agent_open, call_agent_init, call_agent_step, call_agent_save, call_agent_load
+};
 static const struct machine_ops *const call_agent_kinds[] = { &call_agent_ops, NULL };

@@ -73,6 +73,32 @@ static void a_full_configuration_is_accepted(void **state)
 #define ONE(rest) "{\"p\": {\"kind\": \"openai-chat\", \"base_url\": \"http://h\"" rest "}}"
 #define URL(url)  "{\"p\": {\"kind\": \"openai-chat\", \"base_url\": \"" url "\"}}"
 
+static void dialects_belong_to_their_kinds(void **state)
+{
+    static const struct {
+        const char *kind, *member, *field;
+    } cases[] = {
+        { "openai-chat", "\"max_tokens_name\":\"max_completion_tokens\",\"stream\":false", NULL },
+        { "anthropic", "\"thinking\":\"budget\",\"headers\":{\"Authorization\":\"x\"}", NULL },
+        { "openai-responses", "\"stream\":true", NULL },
+        { "openai-responses", "\"max_tokens_name\":\"max_tokens\"", "/providers/p/max_tokens_name" },
+        { "openai-chat", "\"max_tokens_name\":\"limit\"", "/providers/p/max_tokens_name" },
+        { "openai-chat", "\"thinking\":\"budget\"", "/providers/p/thinking" },
+        { "anthropic", "\"thinking\":\"deep\"", "/providers/p/thinking" },
+        { "anthropic", "\"stream\":1", "/providers/p/stream" },
+        { "anthropic", "\"api_key_env\":\"K\",\"headers\":{\"X-Api-Key\":\"x\"}", "/providers/p/headers/X-Api-Key" },
+    };
+    struct fixture *f = *state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct models *models = NULL;
+        struct error   error = { 0 };
+        struct span    config = arena_printf(&f->arena, "{\"p\":{\"kind\":\"%s\",\"base_url\":\"http://h\",%s}}", cases[i].kind, cases[i].member);
+        assert_int_equal(configure(f, config.p, &models, &error), cases[i].field ? ERR_VALIDATION : ERR_OK);
+        assert_string_equal(error.field, cases[i].field ? cases[i].field : "");
+        models_free(models);
+    }
+}
+
 static void what_is_wrong_is_named(void **state)
 {
     static const struct {
@@ -209,6 +235,28 @@ static void unusable_requests_are_refused(void **state)
         { "p", "m", "{\"messages\":[{\"role\":\"user\"}],\"max_tokens\":1.5}", "/max_tokens" },
         { "p", "m", "{\"messages\":[{\"role\":\"user\"}],\"temperature\":\"hot\"}", "/temperature" },
         { "p", "m", "{\"messages\":[{\"role\":\"user\"}],\"nonsense\":1}", "/nonsense" },
+        { "p", "m", "{\"messages\":[{\"role\":\"developer\",\"content\":\"x\"}]}", "/messages/0/role" },
+        { "p", "m", "{\"messages\":[{\"role\":\"user\",\"content\":1}]}", "/messages/0/content" },
+        { "p", "m", "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\"}]}]}", "/messages/0/content/0/type" },
+        { "p", "m", "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"file\","
+          "\"file\":{\"mime_type\":\"a/b\"}}]}]}", "/messages/0/content/0/file/data_base64" },
+        { "p", "m", "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"file\","
+          "\"file\":{\"data_base64\":\"\",\"mime_type\":\"a b\"}}]}]}", "/messages/0/content/0/file/mime_type" },
+        { "p", "m", "{\"messages\":[{\"role\":\"tool\",\"content\":\"x\"}]}", "/messages/0/tool_call_id" },
+        { "p", "m", "{\"messages\":[{\"role\":\"user\",\"content\":\"x\",\"tool_call_id\":\"c\"}]}", "/messages/0/tool_call_id" },
+        { "p", "m", "{\"messages\":[{\"role\":\"user\",\"tool_calls\":[]}]}", "/messages/0/tool_calls" },
+        { "p", "m", "{\"messages\":[{\"role\":\"assistant\",\"tool_calls\":[{\"id\":\"c\",\"name\":\"f\","
+          "\"arguments\":{}}]}]}", "/messages/0/tool_calls/0/arguments" },
+        { "p", "m", "{\"messages\":[{\"role\":\"user\",\"content\":\"x\"}],\"tools\":[{\"name\":\"f\"}]}", "/tools/0/parameters" },
+        { "p", "m", "{\"messages\":[{\"role\":\"user\",\"content\":\"x\"}],\"tool_choice\":\"always\"}", "/tool_choice" },
+        { "p", "m", "{\"messages\":[{\"role\":\"user\",\"content\":\"x\"}],\"tool_choice\":{}}", "/tool_choice/name" },
+        { "p", "m", "{\"messages\":[{\"role\":\"user\",\"content\":\"x\"}],\"parallel_tool_calls\":1}", "/parallel_tool_calls" },
+        { "p", "m", "{\"messages\":[{\"role\":\"user\",\"content\":\"x\"}],"
+          "\"output_format\":{\"type\":\"json_object\",\"name\":\"n\",\"schema\":{}}}", "/output_format/type" },
+        { "p", "m", "{\"messages\":[{\"role\":\"user\",\"content\":\"x\"}],"
+          "\"output_format\":{\"type\":\"json_schema\",\"name\":\"n\",\"schema\":{},\"strict\":1}}", "/output_format/strict" },
+        { "p", "m", "{\"messages\":[{\"role\":\"user\",\"content\":\"x\"}],\"stop\":[1]}", "/stop/0" },
+        { "p", "m", "{\"messages\":[{\"role\":\"user\",\"content\":\"x\"}],\"reasoning_effort\":\"huge\"}", "/reasoning_effort" },
     };
     struct models *models = NULL;
     assert_int_equal(configure(*state, ONE(""), &models, NULL), ERR_OK);
@@ -229,6 +277,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_built_in_ones_are_always_there),
         cmocka_unit_test(a_full_configuration_is_accepted),
+        cmocka_unit_test(dialects_belong_to_their_kinds),
         cmocka_unit_test(what_is_wrong_is_named),
         cmocka_unit_test(a_key_comes_from_the_environment),
         cmocka_unit_test(a_key_comes_from_a_file),

@@ -134,8 +134,8 @@ static enum err small_step(struct machine *machine, const struct input *in, stru
 static enum err small_save(const struct machine *machine, struct buf *out)
 {
     const struct small_machine *m = (const struct small_machine *)machine;
-    buf_printf(out, "{\"asked\":%s,\"at\":%lld,\"starts\":%lld,\"input\":%.*s}", m->asked ? "true" : "false", (long long)m->at,
-               (long long)m->starts, SPAN_ARG(m->input));
+    buf_printf(out, "{\"asked\":%s,\"at\":%lld,\"starts\":%lld,\"input\":%.*s}", m->asked ? "true" : "false",
+               (long long)m->at, (long long)m->starts, SPAN_ARG(m->input));
     return ERR_OK;
 }
 
@@ -152,18 +152,22 @@ static enum err small_load(const struct plan *plan, struct span saved, struct ar
     return good ? ERR_OK : ERR_CORRUPT;
 }
 
-const struct machine_ops small_ops = { "agent", 1, small_compile, small_open, small_init, small_step, small_save, small_load };
+const struct machine_ops small_ops = { "agent",    1,          small_compile, small_open,
+                                       small_init, small_step, small_save,    small_load };
 
 /* ---- helpers ---- */
 
 #define LOOP(name, config, rest)                                                                                       \
-    "{\"node\":\"" name "\",\"capability_ref\":\"agent.loop\",\"capability_version\":\"1\",\"execution_binding\":\"loop\"," \
+    "{\"node\":\"" name                                                                                                \
+    "\",\"capability_ref\":\"agent.loop\",\"capability_version\":\"1\",\"execution_binding\":\"loop\","                \
     "\"config\":" config rest "}"
 #define VALUE(name, value)                                                                                             \
-    "{\"node\":\"" name "\",\"capability_ref\":\"core.value\",\"capability_version\":\"1\",\"execution_binding\":\"builtin\","  \
+    "{\"node\":\"" name                                                                                                \
+    "\",\"capability_ref\":\"core.value\",\"capability_version\":\"1\",\"execution_binding\":\"builtin\","             \
     "\"config\":{\"value\":" value "}}"
 #define BUNDLE(entry, nodes) "{\"format\":1,\"entry\":\"" entry "\",\"nodes\":[" nodes "]}"
-#define ERROR                "{\"code\":\"down\",\"category\":\"provider\",\"message\":\"No.\",\"retryable\":true,\"source\":\"model\"}"
+#define ERROR                                                                                                          \
+    "{\"code\":\"down\",\"category\":\"provider\",\"message\":\"No.\",\"retryable\":true,\"source\":\"model\"}"
 
 static void assert_text(struct buf *is, const char *expected)
 {
@@ -187,14 +191,15 @@ static void an_agent_alone_is_a_graph_of_one_node(void **state)
     story(&r, "{\"format\":1,\"agent\":{\"calls\":2}}", "{\"input\":{\"q\":1},\"values\":{}}");
     rig_answer(&r, "agent", ERR_OK, "{}");
     rig_answer(&r, "agent", ERR_OK, "{}");
-    assert_text(&r.trace, "start agent step 0 try 1 [0.1]\n"
-                          "model agent p p {} [0.1/m0]\n"
-                          "model agent p p {} [0.1/m1]\n"
-                          "abort [0.1]\n"
-                          "finish agent {\"calls\":2,\"input\":{\"q\":1},\"starts\":1} [0.1]\n"
-                          "checkpoint node agent 1 {\"next\":[],\"state\":{\"locals\":{},\"values\":{}},\"step\":1} [0.1]\n"
-                          "checkpoint final  1 {\"next\":[],\"state\":{\"locals\":{},\"values\":{}},\"step\":1} []\n"
-                          "done {\"calls\":2,\"input\":{\"q\":1},\"starts\":1} values {} []\n");
+    assert_text(&r.trace,
+                "start agent step 0 try 1 [0.1]\n"
+                "model agent p p {} [0.1/m0]\n"
+                "model agent p p {} [0.1/m1]\n"
+                "abort [0.1]\n"
+                "finish agent {\"calls\":2,\"input\":{\"q\":1},\"starts\":1} [0.1]\n"
+                "checkpoint node agent 1 {\"next\":[],\"state\":{\"locals\":{},\"values\":{}},\"step\":1} [0.1]\n"
+                "checkpoint final  1 {\"next\":[],\"state\":{\"locals\":{},\"values\":{}},\"step\":1} []\n"
+                "done {\"calls\":2,\"input\":{\"q\":1},\"starts\":1} values {} []\n");
     rig_close(&r);
     story(&r, "{\"format\":1,\"agent\":{\"calls\":0}}", "{}");
     assert_text(&r.output, "{\"calls\":0,\"input\":null,\"starts\":1}");
@@ -205,30 +210,35 @@ static void questions_of_an_agent_are_told_by_its_node(void **state)
 {
     static struct rig r;
     story(&r, "{\"format\":1,\"agent\":{\"calls\":0,\"asks\":true,\"stores\":true}}", "{\"input\":7}");
-    assert_text(&r.trace,
-                "start agent step 0 try 1 [0.1]\n"
-                "tool agent look {\"at\":1} by client [0.1/t0]\n"
-                "checkpoint human agent 1 {\"next\":[\"agent\"],\"state\":{\"locals\":{},\"values\":{}},\"step\":1} [0.1]\n"
-                "ask agent \"Well?\"  expires 0 [0.1/w0]\n"
-                "wait agent \"tool_results\" for [{\"id\":\"c1\",\"name\":\"look\",\"arguments\":{\"at\":1}}] [0.1]\n");
+    assert_text(
+        &r.trace,
+        "start agent step 0 try 1 [0.1]\n"
+        "tool agent look {\"at\":1} by client [0.1/t0]\n"
+        "checkpoint human agent 1 {\"next\":[\"agent\"],\"state\":{\"locals\":{},\"values\":{}},\"step\":1} [0.1]\n"
+        "ask agent \"Well?\"  expires 0 [0.1/w0]\n"
+        "wait agent \"tool_results\" for [{\"id\":\"c1\",\"name\":\"look\",\"arguments\":{\"at\":1}}] [0.1]\n");
     rig_reload(&r);
     rig_answer_at(&r, 0, ERR_OK, "\"seen\"");
     assert_text(&r.trace, "");
     rig_reload(&r);
     rig_answer_at(&r, 0, ERR_OK, "\"yes\"");
-    assert_text(&r.trace, "state agent [] -> {\"stored\":1} [0.1]\n"
-                          "abort [0.1]\n"
-                          "finish agent {\"calls\":0,\"input\":7,\"starts\":1} [0.1]\n"
-                          "checkpoint node agent 1 {\"next\":[],\"state\":{\"locals\":{},\"values\":{\"stored\":1}},\"step\":1} [0.1]\n"
-                          "checkpoint final  1 {\"next\":[],\"state\":{\"locals\":{},\"values\":{\"stored\":1}},\"step\":1} []\n"
-                          "done {\"calls\":0,\"input\":7,\"starts\":1} values {\"stored\":1} []\n");
+    assert_text(
+        &r.trace,
+        "state agent [] -> {\"stored\":1} [0.1]\n"
+        "abort [0.1]\n"
+        "finish agent {\"calls\":0,\"input\":7,\"starts\":1} [0.1]\n"
+        "checkpoint node agent 1 {\"next\":[],\"state\":{\"locals\":{},\"values\":{\"stored\":1}},\"step\":1} [0.1]\n"
+        "checkpoint final  1 {\"next\":[],\"state\":{\"locals\":{},\"values\":{\"stored\":1}},\"step\":1} []\n"
+        "done {\"calls\":0,\"input\":7,\"starts\":1} values {\"stored\":1} []\n");
     rig_close(&r);
 }
 
 static void a_next_try_begins_anew_and_a_new_attempt_goes_on(void **state)
 {
     static struct rig r;
-    story(&r, BUNDLE("go", LOOP("go", "{\"calls\":2,\"input\":\"x\"}", ",\"policy\":{\"max_tries\":2,\"backoff_ms\":5}")), "{}");
+    story(&r,
+          BUNDLE("go", LOOP("go", "{\"calls\":2,\"input\":\"x\"}", ",\"policy\":{\"max_tries\":2,\"backoff_ms\":5}")),
+          "{}");
     rig_answer(&r, "go", ERR_OK, "{}");
     r.trace.len = 0;
     rig_answer(&r, "go", ERR_MODEL, ERROR);
@@ -255,15 +265,18 @@ static void many_agents_at_once_are_kept_apart_and_survive(void **state)
     enum { AGENTS = 40, CALLS = 3 };
     static struct rig r;
     struct buf text = { 0 };
-    buf_printf(&text, "{\"format\":1,\"entry\":\"a\",\"nodes\":[{\"node\":\"a\",\"capability_ref\":\"core.value\","
-                      "\"capability_version\":\"1\",\"execution_binding\":\"builtin\",\"config\":{\"value\":5},\"next\":[");
+    buf_printf(&text,
+               "{\"format\":1,\"entry\":\"a\",\"nodes\":[{\"node\":\"a\",\"capability_ref\":\"core.value\","
+               "\"capability_version\":\"1\",\"execution_binding\":\"builtin\",\"config\":{\"value\":5},\"next\":[");
     for (int i = 0; i < AGENTS; i++)
         buf_printf(&text, "%s\"n%02d\"", i ? "," : "", i);
     buf_printf(&text, "]}");
     for (int i = 0; i < AGENTS; i++)
-        buf_printf(&text, ",{\"node\":\"n%02d\",\"capability_ref\":\"agent.loop\",\"capability_version\":\"1\","
-                          "\"execution_binding\":\"loop\",\"config\":{\"calls\":%d,\"input\":{\"n\":%d,\"of\":{\"$from\":\"/nodes/a/output\"}}}}",
-                   i, CALLS, i);
+        buf_printf(
+            &text,
+            ",{\"node\":\"n%02d\",\"capability_ref\":\"agent.loop\",\"capability_version\":\"1\","
+            "\"execution_binding\":\"loop\",\"config\":{\"calls\":%d,\"input\":{\"n\":%d,\"of\":{\"$from\":\"/nodes/a/output\"}}}}",
+            i, CALLS, i);
     buf_printf(&text, "]}");
     buf_byte(&text, '\0');
     story(&r, text.p, "{}");
@@ -275,7 +288,8 @@ static void many_agents_at_once_are_kept_apart_and_survive(void **state)
     assert_true(r.finished);
     text.len = 0;
     for (int i = 0; i < AGENTS; i++)
-        buf_printf(&text, "%s\"n%02d\":{\"calls\":%d,\"input\":{\"n\":%d,\"of\":5},\"starts\":1}", i ? "," : "{", i, CALLS, i);
+        buf_printf(&text, "%s\"n%02d\":{\"calls\":%d,\"input\":{\"n\":%d,\"of\":5},\"starts\":1}", i ? "," : "{", i,
+                   CALLS, i);
     buf_printf(&text, "}");
     buf_byte(&text, '\0');
     assert_text(&r.output, text.p);
@@ -286,21 +300,27 @@ static void many_agents_at_once_are_kept_apart_and_survive(void **state)
 static void a_failed_node_ends_the_agents_beside_it(void **state)
 {
     static struct rig r;
-    story(&r,
-          "{\"format\":1,\"entry\":\"a\",\"nodes\":[{\"node\":\"a\",\"capability_ref\":\"core.value\",\"capability_version\":\"1\","
-          "\"execution_binding\":\"builtin\",\"config\":{\"value\":5},\"next\":[\"b\",\"c\"]}," LOOP("b", "{\"calls\":2}", "") ","
-          LOOP("c", "{\"calls\":2}", "") "]}", "{}");
+    story(
+        &r,
+        "{\"format\":1,\"entry\":\"a\",\"nodes\":[{\"node\":\"a\",\"capability_ref\":\"core.value\",\"capability_version\":\"1\","
+        "\"execution_binding\":\"builtin\",\"config\":{\"value\":5},\"next\":[\"b\",\"c\"]}," LOOP(
+            "b", "{\"calls\":2}", "") "," LOOP("c", "{\"calls\":2}", "") "]}",
+        "{}");
     rig_answer(&r, "c", ERR_OK, "{}");
     rig_input(&r, IN_MESSAGE, (struct op_path){ 0 }, ERR_OK, SPAN("\"hi\""));
     assert_true(memmem(r.trace.p, r.trace.len, "emit b heard \"hi\" [1.1]\nemit c heard \"hi\" [2.1]\n", 48));
     r.trace.len = 0;
     rig_answer(&r, "b", ERR_MODEL, ERROR);
-    assert_text(&r.trace, "abort [1.1]\nfail b " ERROR " [1.1]\nabort []\ncancel c \"run_failed\" [2.1]\n"
-                          "failed {\"code\":\"down\",\"category\":\"provider\",\"message\":\"No.\",\"retryable\":true,\"source\":\"model\","
-                          "\"node\":\"b\"} []\n");
+    assert_text(
+        &r.trace,
+        "abort [1.1]\nfail b " ERROR " [1.1]\nabort []\ncancel c \"run_failed\" [2.1]\n"
+        "failed {\"code\":\"down\",\"category\":\"provider\",\"message\":\"No.\",\"retryable\":true,\"source\":\"model\","
+        "\"node\":\"b\"} []\n");
     rig_reload(&r);
     rig_start(&r, "{}");
-    assert_text(&r.trace, "start b step 3 try 1 [1.2]\nmodel b p p {} [1.2/m0]\nstart c step 4 try 1 [2.2]\nmodel c p p {} [2.2/m1]\n");
+    assert_text(
+        &r.trace,
+        "start b step 3 try 1 [1.2]\nmodel b p p {} [1.2/m0]\nstart c step 4 try 1 [2.2]\nmodel c p p {} [2.2/m1]\n");
     rig_close(&r);
 }
 
@@ -330,8 +350,10 @@ static void issues_of_inner_definitions_say_where(void **state)
     assert_issues("{\"format\":1,\"team\":{}}", "/team unsupported_binding\n", ERR_VALIDATION);
     assert_issues("{\"format\":1,\"agent\":{\"calls\":1},\"team\":{}}", "/team exclusive\n", ERR_VALIDATION);
     assert_issues("{\"format\":1,\"agent\":7}", "/agent type\n", ERR_VALIDATION);
-    assert_issues("{\"format\":1,\"agent\":{\"calls\":1},\"budget\":{\"max_usd\":1,\"max_tokens\":0,\"on_breach\":\"panic\",\"x\":1}}",
-                  "/budget/max_usd range\n/budget/max_tokens range\n/budget/on_breach range\n/budget/x unknown_member\n", ERR_VALIDATION);
+    assert_issues(
+        "{\"format\":1,\"agent\":{\"calls\":1},\"budget\":{\"max_usd\":1,\"max_tokens\":0,\"on_breach\":\"panic\",\"x\":1}}",
+        "/budget/max_usd range\n/budget/max_tokens range\n/budget/on_breach range\n/budget/x unknown_member\n",
+        ERR_VALIDATION);
 }
 
 static void a_budget_becomes_exact_numbers(void **state)
@@ -339,19 +361,36 @@ static void a_budget_becomes_exact_numbers(void **state)
     static const struct {
         const char *text;
         int64_t pico;
-    } cases[] = { { "0.25", 250000000000 }, { "1", 1000000000000 }, { "0.000000000001", 1 }, { "9000000", 9000000000000000000 },
-                  { "3.1400", 3140000000000 }, { "0", -1 }, { "0.0", -1 }, { "-1", -1 }, { "1.", -1 }, { ".5", -1 }, { "01", -1 },
-                  { "1e3", -1 }, { "0.0000000000001", -1 }, { "9000001", -1 }, { "99999999999999999999", -1 }, { "", -1 }, { "1 ", -1 } };
+    } cases[] = { { "0.25", 250000000000 },
+                  { "1", 1000000000000 },
+                  { "0.000000000001", 1 },
+                  { "9000000", 9000000000000000000 },
+                  { "3.1400", 3140000000000 },
+                  { "0", -1 },
+                  { "0.0", -1 },
+                  { "-1", -1 },
+                  { "1.", -1 },
+                  { ".5", -1 },
+                  { "01", -1 },
+                  { "1e3", -1 },
+                  { "0.0000000000001", -1 },
+                  { "9000001", -1 },
+                  { "99999999999999999999", -1 },
+                  { "", -1 },
+                  { "1 ", -1 } };
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         struct arena arena = { 0 };
         struct plan plan = { .kinds = rig_kinds };
         struct issues issues = { .arena = &arena };
-        struct span text = arena_printf(&arena, "{\"format\":1,\"agent\":{\"calls\":1},\"budget\":{\"max_usd\":\"%s\","
-                                                "\"max_seconds\":60,\"on_breach\":\"ask\"}}", cases[i].text);
+        struct span text = arena_printf(&arena,
+                                        "{\"format\":1,\"agent\":{\"calls\":1},\"budget\":{\"max_usd\":\"%s\","
+                                        "\"max_seconds\":60,\"on_breach\":\"ask\"}}",
+                                        cases[i].text);
         enum err err = graph_ops.compile(json_read(text, &arena), &plan, &issues);
         assert_int_equal(err, cases[i].pico < 0 ? ERR_VALIDATION : ERR_OK);
         if (!err) {
-            assert_true(plan.budget.usd == cases[i].pico && plan.budget.seconds == 60 && plan.budget.on_breach == BUDGET_ASK);
+            assert_true(plan.budget.usd == cases[i].pico && plan.budget.seconds == 60 &&
+                        plan.budget.on_breach == BUDGET_ASK);
             struct plan again = { .kinds = rig_kinds, .json = arena_copy(&arena, plan.json) };
             assert_int_equal(graph_ops.open(&again), ERR_OK);
             assert_true(again.budget.usd == cases[i].pico);

@@ -67,6 +67,8 @@ static const struct {
     { "http://127.0.0.1\\@example.com/", ERR_INVALID_PARAMETER },
     { "http:///etc/passwd", ERR_INVALID_PARAMETER },
     { "http://", ERR_INVALID_PARAMETER },
+    { "http:/127.0.0.1/", ERR_INVALID_PARAMETER },
+    { "HTTP://127.0.0.1/", ERR_FORBIDDEN },
     { "file:///etc/passwd", ERR_INVALID_PARAMETER },
     { "gopher://127.0.0.1:25/x", ERR_INVALID_PARAMETER },
     { "ftp://example.com/", ERR_INVALID_PARAMETER },

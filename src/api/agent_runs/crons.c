@@ -138,6 +138,7 @@ void crons_create(struct call *call)
         return;
     row.id = engine_mint(call->api->engine);
     cron_put(call->api->engine, &row);
+    (void)cron_get(call->api->engine, call->workspace, row.id, &row); /* as it was kept: without configured secrets */
     render_cron(call, &row);
     call_audit(call, call->workspace, "cron.create", "cron", row.id, SPAN_NONE);
     uuid_format(row.id, id);
@@ -199,6 +200,7 @@ void crons_patch(struct call *call)
     row.revision++;
     row.updated_ms = engine_now_ms(call->api->engine);
     cron_put(call->api->engine, &row);
+    (void)cron_get(call->api->engine, call->workspace, row.id, &row); /* as it was kept: without configured secrets */
     render_cron(call, &row);
     call_audit(call, call->workspace, "cron.update", "cron", row.id, SPAN_NONE);
     call_send_committed(call, 200);
