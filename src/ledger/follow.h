@@ -52,7 +52,8 @@ struct wire_format {
     size_t (*tail)(const void *ctx, const struct follow_place *place, char out[FOLLOW_TAIL]);
     bool     once;         /* with finish: the first chunk is handed to sink->answer, and the follower is gone */
     uint32_t heartbeat_ms; /* 0: the ledger's */
-    bool reset_on_fault; /* end with a TCP reset unless DONE: a clean end would be read as "completed" (WF) */
+    bool reset_on_fault; /* end with a TCP reset unless DONE, and unless the record that closed the stream shows something on WF (else
+                            the run goes on in another attempt): a clean end would be read as "completed" */
     bool ageless;        /* never ended because it is old: its clients take an early end for the end of the run (WF) */
     void (*ctx_free)(void *ctx);
 };
