@@ -197,6 +197,14 @@ static struct span label(struct jv labels, const char *name, struct arena *arena
     return arena_copy(arena, jv_string(jv_get(labels, name), scratch));
 }
 
+/* The turn's input is the last message: a hint stands in front of it (teams.md 10.7). */
+static struct span user_text(struct span request, struct arena *arena, struct arena *scratch)
+{
+    struct jv messages = jv_get(json_read(request, scratch), "messages");
+    struct jv last = jv_at(messages, jv_count(messages) - 1);
+    return arena_copy(arena, jv_string(jv_get(last, "content"), scratch));
+}
+
 void team_trace_call(struct team_trace *trace, uint32_t call, struct span request, struct span labels, int64_t at_ms)
 {
     CLEANUP(arena_done) struct arena scratch = { 0 };
@@ -206,7 +214,7 @@ void team_trace_call(struct team_trace *trace, uint32_t call, struct span reques
     c->request = team_request(trace, request);
     c->agent_id = label(v, "agent_id", trace->arena, &scratch);
     c->role = label(v, "role", trace->arena, &scratch);
-    c->input = label(v, "input", trace->arena, &scratch);
+    c->input = user_text(request, trace->arena, &scratch);
 }
 
 void team_trace_chunk(struct team_trace *trace, uint32_t call, struct span text, int64_t at_ms)
