@@ -113,7 +113,7 @@ static int64_t wall_now(const struct feed *feed)
 static struct feed *feed_get(struct stream *stream, const struct wire_format *format, void *ctx)
 {
     for (struct feed *f = stream->feeds; f; f = f->next)
-        if (f->format == format) {
+        if (f->format == format && !format->remembers) {
             if (format->ctx_free)
                 format->ctx_free(ctx);
             return f;
@@ -678,12 +678,12 @@ static struct chunk *encode_sealed(const struct feed *feed, const struct sealed 
 
 static void feed_publish(struct feed *feed, const struct sealed *sealed)
 {
-    if (sealed->body.len) {
+    if (sealed->body.len && !feed->format->remembers) {
         if (feed->ring_count && ring_get(feed, feed->ring_count - 1)->last_seq + 1 != sealed->first_seq)
             ring_clear(feed);
         ring_push(feed, encode_sealed(feed, sealed));
     } else {
-        ring_clear(feed); /* the feed is younger than the frame: its followers read it from the store */
+        ring_clear(feed); /* the feed is younger than the frame, or remembers: its followers read it from the store */
     }
     feed->last_sent_ms = wall_now(feed);
     for (size_t i = feed->count; i-- > 0;) {

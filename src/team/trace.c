@@ -16,7 +16,8 @@ struct team_call {
     struct span      request, response; /* canonical; response empty: no answer (yet) */
     struct span      agent_id, role, input;
     int64_t          started_ms, completed_ms;
-    struct span      text;   /* chunks so far */
+    struct span      text;   /* chunks so far, in text_cap bytes */
+    size_t           text_cap;
     uint32_t         chunks;
     struct tool_use *tools;
     uint32_t         tool_count, tool_cap;
@@ -76,7 +77,13 @@ static struct jw begin_event(const struct team_trace *trace, const char *type, i
 static void end_event(struct team_trace *trace, const char *type, int64_t at_ms, uint32_t call, struct jw *w)
 {
     jw_end(w);
-    add_event(trace, type, at_ms, call, team_canonical_text(buf_view(w->out), trace->arena));
+    if (!trace->sink) {
+        add_event(trace, type, at_ms, call, team_canonical_text(buf_view(w->out), trace->arena));
+        return;
+    }
+    CLEANUP(arena_done) struct arena scratch = { 0 };
+    struct team_event event = { type, at_ms, team_canonical_text(buf_view(w->out), &scratch), call };
+    trace->sink(trace->sink_user, &event);
 }
 
 static void copy(struct jw *w, struct jv from, const char *name)
@@ -217,13 +224,24 @@ void team_trace_call(struct team_trace *trace, uint32_t call, struct span reques
     c->input = user_text(request, trace->arena, &scratch);
 }
 
+void team_trace_call_again(struct team_trace *trace, uint32_t call, int64_t at_ms)
+{
+    call_at(trace, call)->started_ms = at_ms;
+}
+
+static void add_text(struct team_trace *trace, struct team_call *c, struct span text)
+{
+    char *all = grown(trace->arena, (void *)c->text.p, c->text.n, &c->text_cap, 1, c->text.n + text.n);
+    if (text.n)
+        memcpy(all + c->text.n, text.p, text.n);
+    c->text = span_make(all, c->text.n + text.n);
+}
+
 void team_trace_chunk(struct team_trace *trace, uint32_t call, struct span text, int64_t at_ms)
 {
-    CLEANUP(buf_done) struct buf out = { 0 }, all = { 0 };
+    CLEANUP(buf_done) struct buf out = { 0 };
     struct team_call *c = call_at(trace, call);
-    buf_span(&all, c->text);
-    buf_span(&all, text);
-    c->text = arena_copy(trace->arena, buf_view(&all));
+    add_text(trace, c, text);
     struct jw w = begin_event(trace, "model-output-chunk", at_ms, &out);
     jw_key(&w, "agentId"), jw_str(&w, c->agent_id);
     jw_key(&w, "role"), jw_str(&w, c->role);
@@ -248,7 +266,7 @@ void team_trace_call_failed(struct team_trace *trace, uint32_t call)
         if (trace->events[i].call != call)
             trace->events[kept++] = trace->events[i];
     trace->event_count = kept;
-    call_at(trace, call)->text = SPAN_NONE;
+    call_at(trace, call)->text.n = 0;
     call_at(trace, call)->chunks = 0;
 }
 
