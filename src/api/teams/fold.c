@@ -35,7 +35,7 @@ void team_place_find(struct jv plan, struct span node, struct arena *arena, stru
             continue;
         if (ret->count++ == 0) {
             ret->node = id;
-            ret->definition = jv_get(it.value, "machine");
+            ret->definition = jv_get(jv_get(it.value, "machine"), "team");
         }
     }
 }

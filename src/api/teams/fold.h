@@ -10,7 +10,7 @@
 /* Which team of a plan is meant. */
 struct team_place {
     struct span node;       /* its node */
-    struct jv   definition; /* canonical, as compiled */
+    struct jv   definition; /* its run options, canonical */
     size_t      count;      /* teams in the plan that come into question */
 };
 /* `plan`: the JSON of a run's plan; `node` empty: any. The first one is described; count 0: there is none. Spans point into
