@@ -23,3 +23,6 @@ void team_replay_post(struct call *call);
 
 /* benchmark.c: POST /v1/api/teams/benchmark */
 void team_benchmark_post(struct call *call);
+
+/* runs.c: POST /v1/api/teams/runs */
+void team_run_post(struct call *call);
