@@ -119,6 +119,50 @@ struct cost cost_of(const struct run *run, const struct inflight *call, struct j
     return cost;
 }
 
+static bool was_shown(const struct inflight *call)
+{
+    for (unsigned i = 0; i < ARRAY_LEN(call->chunks); i++)
+        if (call->chunks[i])
+            return true;
+    return false;
+}
+
+static bool price_known(const struct run *run, const struct inflight *call)
+{
+    const struct prices *prices = run->engine->config.prices;
+    int64_t              none;
+    return prices && price_bound(prices, call->provider, call->model, 0, 0, &none);
+}
+
+/* What was reserved for it, as long as nobody knows better. */
+static struct cost cost_of_reserved(const struct run *run, const struct inflight *call)
+{
+    struct cost cost = call->reserved;
+    cost.unpriced = cost.calls && !price_known(run, call);
+    return cost;
+}
+
+struct cost cost_of_failed(const struct run *run, const struct inflight *call, enum err err, struct jv error)
+{
+    struct cost cost = { .calls = 1, .unpriced = !price_known(run, call) };
+    if (err == ERR_BUDGET || call->on_node)
+        return (struct cost){ .usd = 0 };
+    if (jv_is(jv_get(error, "usage"), JSON_OBJECT))
+        return cost_of(run, call, error);
+    if (was_shown(call))
+        return cost_of_reserved(run, call);
+    return cost;
+}
+
+struct cost money_lost(struct run *run, struct inflight *call)
+{
+    struct cost cost = cost_of_reserved(run, call);
+    money_settle(run, call, &cost);
+    cost_book(run, &call->path, &cost);
+    money_reserve(run, call);
+    return cost;
+}
+
 void cost_put(struct jw *w, const struct cost *cost)
 {
     if (!cost->calls)
@@ -211,15 +255,12 @@ void money_settle(struct run *run, struct inflight *call, const struct cost *cos
 /* It was cut off: what it has cost is not known, so what was reserved for it counts. */
 void money_abandon(struct run *run, struct inflight *call)
 {
-    struct cost cost = call->reserved;
+    struct cost cost = cost_of_reserved(run, call);
     if (run->fold || !call->reserved.calls)
         return;
     unreserve(run, call);
-    if (!call->model_call) { /* it was never sent, or had its answer */
-        return;
-    }
-    cost.unpriced = cost.usd == 0;
-    spend(run, &cost, 0);
+    if (call->model_call) /* else it was never sent, or had its answer */
+        spend(run, &cost, 0);
 }
 
 /* ---- caps ---- */
