@@ -10,3 +10,4 @@ struct embedded {
 };
 
 extern const struct embedded openapi_parts[]; /* src/api/openapi/, base.json first */
+extern const struct embedded workflow_run_schemas[]; /* src/api/workflow_runs/: run_event, workflow_v1 */

@@ -5,7 +5,9 @@
 #include "cli/commands.h"
 #include "cli/config.h"
 #include "model/price.h"
+#include "team/team.h"
 #include "tool/tool.h"
+#include "team/team.h"
 #include "workflow/graph.h"
 #include <arpa/inet.h>
 #include <signal.h>
@@ -91,7 +93,7 @@ static const struct args_spec spec = {
 };
 
 /* The outermost machine of a run is the first; the others stand inside its nodes. */
-static const struct machine_ops *const machines[] = { &graph_ops, &agent_ops, NULL };
+static const struct machine_ops *const machines[] = { &graph_ops, &agent_ops, &team_ops, NULL };
 
 /* Everything that lives as long as the process serves. */
 struct server {

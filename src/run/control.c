@@ -239,7 +239,8 @@ enum err wait_decide(struct engine *engine, const struct wait_answer *answer, st
     if (!wait)
         return e && e != ERR_INVALID_RUN_STATE ? e : not_open(ret_wait, error);
     struct pending_input in = { .kind = IN_ANSWER, .path = wait->path, .op = (uint32_t)wait->row.op, .by = answer->by,
-                                .value = answer->reject ? answer->input : answer_of(engine, wait, answer->input), .node = wait->row.node, .wait = wait->row.id, .rejected = answer->reject };
+                                .value = answer->reject ? answer->input : answer_of(engine, wait, answer->input),
+                                .node = wait->row.node, .wait = wait->row.id, .rejected = answer->reject };
     if (!answer->reject && !answer_fits(engine, wait, answer->input, issues))
         return error_set(error, ERR_VALIDATION, "", "the answer does not fit the prompt's schema");
     ret_wait->status = answer->reject ? WAIT_REJECTED : WAIT_APPROVED;

@@ -85,7 +85,8 @@ struct engine_stats {
     uint64_t by_status[RUN_STATUS_COUNT]; /* transitions into it since start */
     int64_t  now[RUN_STATUS_COUNT];       /* runs that are in it; of the statuses that end a run only what changed since start */
     uint64_t tokens_in, tokens_out;       /* as models reported them */
-    uint64_t cost_pico, calls_unpriced, budgets_reached, model_retries, receipts_asked; /* cost in 10^-12 USD, of the calls that have a price */
+    uint64_t cost_pico, calls_unpriced;   /* in 10^-12 USD, of the calls that have a price; and the number of the others */
+    uint64_t budgets_reached, model_retries, receipts_asked;
     int64_t  pending_since_ms;            /* created_ms of the pending run that waits longest, as of the last look; 0: none */
 };
 void engine_stats(const struct engine *engine, struct engine_stats *ret);

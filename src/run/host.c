@@ -320,6 +320,27 @@ static void take_host_answer(struct run *run, const struct pending_input *in, st
         tool_answered_by_person(run, in->path, in->value, in->rejected, in->by);
 }
 
+/* A machine that sums up what it spends (a team) is told what the host makes of the call, unless the answer says it. */
+static void tell_cost(struct run *run, struct pending_input *in)
+{
+    struct arena          *turn = &run->engine->turn;
+    const struct inflight *call = run->calls;
+    while (call && !op_path_eq(&call->path, &in->path))
+        call = call->next;
+    if (in->kind != IN_MODEL || in->err || !call || !call->labelled || in->value.n < 3)
+        return;
+    struct jv answer = json_read(in->value, turn);
+    if (!jv_is(jv_get(answer, "cost_usd"), JSON_NONE) || !jv_is(jv_get(answer, "costUsd"), JSON_NONE))
+        return;
+    struct cost cost = cost_of(run, call, answer);
+    if (cost.unpriced || !cost.calls)
+        return;
+    struct buf text = { 0 };
+    usd_text(cost.usd, &text);
+    in->value = arena_printf(turn, "{\"cost_usd\":%.*s,%.*s", SPAN_ARG(buf_view(&text)), (int)in->value.n - 1, in->value.p + 1);
+    buf_done(&text);
+}
+
 /* One input: state, record, step. ret_row (may be NULL): the row between record and step. */
 static void take_input(struct run *run, struct pending_input *in, struct run_row *ret_row)
 {
@@ -341,6 +362,7 @@ static void take_input(struct run *run, struct pending_input *in, struct run_row
     }
     if (in->kind == IN_MODEL && in->err && inflight_retry(run, in))
         return;
+    tell_cost(run, in);
     if (!record_input(run, in))
         return;
     if (ret_row)

@@ -537,7 +537,8 @@ static void release_models(struct run *run, bool stop, struct span why)
             return;
         held->held = false;
         if (stop) {
-            run_input(run, &(struct pending_input){ .kind = IN_MODEL, .err = ERR_BUDGET, .path = held->path, .op = held->op, .value = why });
+            run_input(run, &(struct pending_input){ .kind = IN_MODEL, .err = ERR_BUDGET, .path = held->path, .op = held->op,
+                                                    .value = why });
             continue;
         }
         enum admit admitted = money_admit_model(run, held);

@@ -77,7 +77,8 @@ uint64_t replay_seed(const struct run *run, uint64_t otherwise)
 static void put_plain(struct jw *w, struct jv object, struct arena *arena)
 {
     static const char *const left_out[] = { "node_execution_id", "call_id", "checkpoint_id", "approval_id", "child_run_id",
-                                            "failure_id", "duration_ms", "step", "try_no", "state_hash", "tool_call_id", "pending", "cost_usd", "cost_known" };
+                                            "failure_id", "duration_ms", "step", "try_no", "state_hash", "tool_call_id",
+                                            "pending", "cost_usd", "cost_known" };
     jw_obj(w);
     for (struct jv_iter it = jv_iter(object); jv_step(&it);) {
         size_t i = 0;
@@ -131,7 +132,8 @@ static struct trace *trace_of(struct replay *r, struct span node)
 /* What belongs to a node and comes from its machine; a call that was made again after a crash does not count. */
 static bool is_compared(enum record_type type, struct jv pub, struct span priv)
 {
-    return record_info(type)->class_ == 'E' && !record_by_host(&(struct record){ .priv = priv }) && type != REC_DIVERGED && type != REC_RUN_FINISHED && type != REC_RUN_FAILED &&
+    return record_info(type)->class_ == 'E' && !record_by_host(&(struct record){ .priv = priv }) && type != REC_DIVERGED &&
+           type != REC_RUN_FINISHED && type != REC_RUN_FAILED &&
            jv_is(jv_get(pub, "node"), JSON_STRING) && jv_is(jv_get(pub, "supersedes_call_id"), JSON_NONE);
 }
 

@@ -311,6 +311,10 @@ static struct span intent_priv(struct engine *engine, const struct tool_flight *
         jw_key(&w, "call");
         jw_str(&w, t->given);
     }
+    if (t->context.n) { /* what other dialects show of the call */
+        jw_key(&w, "context");
+        jw_raw(&w, t->context);
+    }
     if (cut) {
         jw_key(&w, "arguments");
         jw_raw(&w, t->arguments);
@@ -540,7 +544,8 @@ void tool_save(const struct run *run, struct jw *w)
     jw_arr(w);
     for (const struct tool_flight *t = run->tools; t; t = t->next) {
         const struct { const char *name; uint64_t v; } numbers[] = {
-            { "op", t->op }, { "parent", t->parent }, { "by", t->by }, { "top", t->top }, { "safe", t->safe }, { "unknown", t->unknown }, { "held", t->held },
+            { "op", t->op }, { "parent", t->parent }, { "by", t->by }, { "top", t->top }, { "safe", t->safe }, { "unknown", t->unknown },
+            { "held", t->held },
             { "asked", t->asked }, { "step", t->wf_step }, { "model_op", t->model_op }, { "us", t->started_us },
         };
         const struct { const char *name; struct span v; } texts[] = {
@@ -596,7 +601,8 @@ static void load_flight(struct run *run, struct jv v)
     struct tool_flight *t = mem_alloc(sizeof *t);
     int64_t             us = 0;
     *t = (struct tool_flight){ .run = run, .op = get_u32(v, "op"), .parent = get_u32(v, "parent"), .by = (enum tool_by)get_u32(v, "by"),
-                               .top = get_u32(v, "top"), .safe = get_u32(v, "safe"), .unknown = get_u32(v, "unknown"), .held = get_u32(v, "held"),
+                               .top = get_u32(v, "top"), .safe = get_u32(v, "safe"), .unknown = get_u32(v, "unknown"),
+                               .held = get_u32(v, "held"),
                                .asked = get_u32(v, "asked"), .wf_step = get_u32(v, "step"), .model_op = get_u32(v, "model_op") };
     path_read(jv_get(v, "path"), &t->path);
     jv_i64(jv_get(v, "us"), &us);

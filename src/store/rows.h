@@ -129,7 +129,8 @@ struct table {
     X(plan, PLAN_COLUMNS, 1) X(thread, THREAD_COLUMNS, 2) X(run, RUN_COLUMNS, 2) X(attempt, ATTEMPT_COLUMNS, 2)                   \
     X(wait, WAIT_COLUMNS, 1) X(snapshot, SNAPSHOT_COLUMNS, 2) X(blob, BLOB_COLUMNS, 1) X(idem, IDEM_COLUMNS, 1)                   \
     X(timer, TIMER_COLUMNS, 3) X(stream, STREAM_COLUMNS, 1) X(producer, PRODUCER_COLUMNS, 2) X(purge, PURGE_COLUMNS, 1)  \
-    X(audit, AUDIT_COLUMNS, 2) X(failure, FAILURE_COLUMNS, 2) X(stat, STAT_COLUMNS, 6) X(cron, CRON_COLUMNS, 2) X(kv, KV_COLUMNS, 3) X(spend, SPEND_COLUMNS, 4)    \
+    X(audit, AUDIT_COLUMNS, 2) X(failure, FAILURE_COLUMNS, 2) X(stat, STAT_COLUMNS, 6) X(cron, CRON_COLUMNS, 2) \
+    X(kv, KV_COLUMNS, 3) X(spend, SPEND_COLUMNS, 4)    \
     X(flow, FLOW_COLUMNS, 2) X(session, SESSION_COLUMNS, 2) X(message, MESSAGE_COLUMNS, 2) X(handle, HANDLE_COLUMNS, 2)
 
 #define ROW_MEMBER_I64(name)   int64_t name;

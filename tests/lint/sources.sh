@@ -42,7 +42,7 @@ tests_lists() {
 suites = {
 MESON
     local suite
-    for suite in unit every store sim wire crash; do
+    for suite in unit every team store sim wire crash; do
         echo "  '$suite': ["
         names_of "$suite" '    '
         echo '  ],'

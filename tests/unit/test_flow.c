@@ -193,6 +193,13 @@ static void a_thousand_items_take_time_that_grows_with_their_number(void **state
     rig_close(&r);
 }
 
+#define GATHER(id)                                                                                                     \
+    "{'id':'" id "','type':'transform.json','input':{'object':{'all':{'from':'f'},"                                      \
+    "'first':{'from':'f','pointer':'/results/0/v'}}}}"
+#define MERGE(id)                                                                                                      \
+    "{'id':'" id "','type':'transform.json','input':{'merge':[{'from':'g'},{'from':'f','pointer':'/results/1'},"         \
+    "{'from':'f'}]}}"
+
 static void transforms_pick_and_merge(void **state)
 {
     static struct rig r;
@@ -202,8 +209,7 @@ static void transforms_pick_and_merge(void **state)
             "",
             FAN("f", "4",
                 "{'id':'t','type':'transform.json','input':{'object':{'v':{'from':'item','pointer':'/n'}}}}") ","
-                                                                                                              "{'id':'g','type':'transform.json','input':{'object':{'all':{'from':'f'},'first':{'from':'f','pointer':'/results/0/v'}}}},"
-                                                                                                              "{'id':'h','type':'transform.json','input':{'merge':[{'from':'g'},{'from':'f','pointer':'/results/1'},{'from':'f'}]}}",
+               GATHER("g") "," MERGE("h"),
             EDGE("f", "g") "," EDGE("g", "h") "," EDGE("f", "h"), OUT("o", "h")),
         "{'input':{'list':[{'n':1},{'n':2}]}}");
     assert_lines(&r.output, "{'o':{'all':{'results':[{'v':1},{'v':2}]},'first':1,'v':2,'results':[{'v':1},{'v':2}]}}");
