@@ -403,6 +403,8 @@ void        money_settle(struct run *run, struct inflight *call, const struct co
 struct cost money_lost(struct run *run, struct inflight *call);
 void        money_abandon(struct run *run, struct inflight *call);
 void        money_answered(struct run *run, struct span details, struct span value, bool rejected);
+/* May this answer raise a cap? The schema of the question has no word for decimal text. */
+bool        money_raise_fits(struct jv answer, struct arena *arena);
 void        money_free(struct engine *engine);
 
 /* ---- inflight.c: model calls ---- */
