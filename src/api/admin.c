@@ -159,7 +159,8 @@ static void list_token(void *user, const struct credential *cred)
     struct token_list *list = user;
     struct call       *call = list->call;
     struct uuid        bound = call->cred->row.workspace;
-    if (cred->row.kind >= (int64_t)ARRAY_LEN(kind_names) || cred->row.revoked_ms || !uuid_eq(cred->row.tenant, call->tenant) || cred == call->api->dev ||
+    if (cred->row.kind >= (int64_t)ARRAY_LEN(kind_names) || cred->row.revoked_ms || !uuid_eq(cred->row.tenant, call->tenant) ||
+        cred == call->api->dev ||
         cred == call->api->dev_key)
         return;
     if (!uuid_is_nil(bound) && !uuid_eq(bound, cred->row.workspace) && !auth_allows(call->cred, "*"))
@@ -190,7 +191,8 @@ static void tokens_revoke(struct call *call)
     struct uuid        id;
     struct credential *cred = call_path_uuid(call, 0, &id) ? auth_by_id(call->api->auth, id) : NULL;
     struct uuid        bound = call->cred->row.workspace;
-    bool visible = cred && !cred->row.revoked_ms && cred != call->api->dev && cred != call->api->dev_key && uuid_eq(cred->row.tenant, call->tenant) &&
+    bool visible = cred && !cred->row.revoked_ms && cred != call->api->dev && cred != call->api->dev_key &&
+                   uuid_eq(cred->row.tenant, call->tenant) &&
                    (uuid_is_nil(bound) || uuid_eq(bound, cred->row.workspace) || auth_allows(call->cred, "*"));
     if (!visible) {
         call_fail(call, ERR_TOKEN_NOT_FOUND, "", "no such token");

@@ -137,7 +137,8 @@ struct sha256 hmac_sha256(struct span key, struct span text)
     struct sha256 digest;
     unsigned      n = sizeof digest.b;
     assert(key.n <= INT32_MAX);
-    const void *made = HMAC(EVP_sha256(), key.n ? key.p : "", (int)key.n, (const unsigned char *)(text.n ? text.p : ""), text.n, digest.b, &n);
+    const void *made = HMAC(EVP_sha256(), key.n ? key.p : "", (int)key.n, (const unsigned char *)(text.n ? text.p : ""), text.n,
+                            digest.b, &n);
     assert(made && n == sizeof digest.b);
     return digest;
 }

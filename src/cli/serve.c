@@ -6,6 +6,7 @@
 #include "cli/config.h"
 #include "model/price.h"
 #include "tool/tool.h"
+#include "team/team.h"
 #include "workflow/graph.h"
 #include <arpa/inet.h>
 #include <signal.h>
@@ -91,7 +92,7 @@ static const struct args_spec spec = {
 };
 
 /* The outermost machine of a run is the first; the others stand inside its nodes. */
-static const struct machine_ops *const machines[] = { &graph_ops, &agent_ops, NULL };
+static const struct machine_ops *const machines[] = { &graph_ops, &agent_ops, &team_ops, NULL };
 
 /* Everything that lives as long as the process serves. */
 struct server {

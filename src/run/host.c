@@ -90,6 +90,28 @@ static void count_tokens(struct run *run, struct jv usage)
         stats->tokens_out += (uint64_t)out;
 }
 
+/* The answer with what it cost, so that a machine that counts money sees it, and sees the same in a fold and in a replay. */
+static struct span priced(struct run *run, const struct inflight *call, const struct pending_input *in)
+{
+    struct arena *turn = &run->engine->turn;
+    struct jv     value = json_read(in->value, turn);
+    struct cost   cost = { .usd = 0 };
+    if (in->err || !jv_is(value, JSON_OBJECT) || !jv_count(value) || !jv_is(jv_get(value, "cost_usd"), JSON_NONE))
+        return in->value;
+    cost = cost_of(run, call, value);
+    if (!cost.calls || cost.unpriced)
+        return in->value;
+    struct buf  text = { 0 };
+    struct span raw = jv_raw(value);
+    buf_put(&text, raw.p, raw.n - 1);
+    BUF_LIT(&text, ",\"cost_usd\":\"");
+    usd_text(cost.usd, &text);
+    BUF_LIT(&text, "\"}");
+    struct span kept = arena_copy(turn, buf_view(&text));
+    buf_done(&text);
+    return kept;
+}
+
 static void record_model(struct run *run, const struct pending_input *in, struct inflight *call)
 {
     struct arena *turn = &run->engine->turn;
@@ -234,6 +256,7 @@ static bool record_input(struct run *run, struct pending_input *in)
     case IN_MODEL:
         if (!(call = take_call(run, in)))
             return false;
+        in->value = priced(run, call, in);
         record_model(run, in, call);
         run_op_drop(run, &call->path);
         inflight_free(call);

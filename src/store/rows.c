@@ -186,7 +186,8 @@ static const char *const kv_indexes[] = {
  * 2,200. */
 #define IN_ORDER_OF_ARRIVAL(id)                                                                             \
     ((id) == TABLE_run || (id) == TABLE_thread || (id) == TABLE_wait || (id) == TABLE_bundle || (id) == TABLE_plan || \
-     (id) == TABLE_snapshot || (id) == TABLE_blob || (id) == TABLE_failure || (id) == TABLE_cron || (id) == TABLE_message || (id) == TABLE_session)
+     (id) == TABLE_snapshot || (id) == TABLE_blob || (id) == TABLE_failure || (id) == TABLE_cron || \
+     (id) == TABLE_message || (id) == TABLE_session)
 
 #define TABLE_ENTRY(table, COLUMNS, key_count)      \
     [TABLE_##table] = {                             \

@@ -63,12 +63,20 @@ static void put_call(const struct team *team, struct jw *w, struct jv call, stru
     jw_end(w);
 }
 
+/* A number, or the host's decimal text. */
+static void put_cost(struct jw *w, struct jv cost, struct arena *arena)
+{
+    struct jv number = jv_is(cost, JSON_STRING) ? json_read(jv_string(cost, arena), arena) : cost;
+    if (jv_is(number, JSON_NUMBER))
+        jw_key(w, "costUsd"), jw_raw(w, jv_raw(number));
+}
+
 static void put_neutral(const struct team *team, struct jw *w, struct jv answer, struct arena *arena)
 {
     if (!has(answer, "finishReason") && has(answer, "finish_reason"))
         put_finish(w, jv_get(answer, "finish_reason"));
-    if (!has(answer, "costUsd") && jv_is(jv_get(answer, "cost_usd"), JSON_NUMBER))
-        jw_key(w, "costUsd"), jw_raw(w, jv_raw(jv_get(answer, "cost_usd")));
+    if (!has(answer, "costUsd"))
+        put_cost(w, jv_get(answer, "cost_usd"), arena);
     if (has(answer, "toolRequests") || !jv_count(jv_get(answer, "tool_calls")))
         return;
     jw_key(w, "toolRequests");

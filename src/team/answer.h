@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* answer.h - a model's answer as the contract's ModelResponse (teams.md 2.6), whichever of the two forms it came in.
  *
- * A host's provider answers in the neutral form (finish_reason, usage.input_tokens, tool_calls, cost_usd); scripted teams answer
- * in the contract's own. Members of the contract's form win. */
+ * A host's provider answers in the neutral form (finish_reason, usage.input_tokens, tool_calls, cost_usd as a number or decimal
+ * text); scripted teams answer in the contract's own. Members of the contract's form win. */
 #pragma once
 #include "team/plan.h"
 

@@ -344,7 +344,7 @@ static void a_neutral_answer_becomes_the_contracts(void **state)
     rig_open(&r, "{" MODEL ",\"tools\":[{\"identity\":{\"id\":\"x.search\",\"name\":\"search\"},\"inputSchema\":{\"kind\":\"json-schema\","
                  "\"schema\":{}}}]}");
     struct jv answer = json_read(SPAN("{\"text\":\"hi\",\"finish_reason\":\"tool_calls\",\"usage\":{\"input_tokens\":3,\"output_tokens\":4,"
-                                      "\"total_tokens\":7,\"buckets\":{}},\"cost_usd\":0.25,\"model\":\"m-1\",\"tool_calls\":[{\"id\":\"c1\","
+                                      "\"total_tokens\":7,\"buckets\":{}},\"cost_usd\":\"0.250\",\"model\":\"m-1\",\"tool_calls\":[{\"id\":\"c1\","
                                       "\"name\":\"search\",\"arguments\":\"{\\\"q\\\":1}\"},{\"id\":\"c2\",\"name\":\"other\",\"arguments\":\"no\"}]}"),
                                  &r.arena);
     is_text(team_answer(r.plan.compiled, answer, &r.arena),

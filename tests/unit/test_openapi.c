@@ -2,6 +2,7 @@
 /* test_openapi.c - the OpenAPI document against the router's tables: what is served is described, with its scope, and the other way
  * round; references lead somewhere. Whether the schemas are true is for the conformance tests to say. */
 #include "api/inner.h"
+#include "api/workflow_runs/schemas.h"
 #include "unit.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -137,6 +138,28 @@ static void names_are_unique(void **state)
     }
 }
 
+static void assert_is_file(struct span embedded, const char *path)
+{
+    const char *root = getenv("PERDURE_SOURCE_ROOT");
+    CLEANUP(buf_done) struct buf name = { 0 };
+    CLEANUP(buf_done) struct buf text = { 0 };
+    buf_printf(&name, "%s/src/api/%s%c", root ? root : ".", path, 0);
+    FILE *file = fopen(name.p, "rb");
+    if (!file)
+        fail_msg("%s: cannot be opened; run in the source folder or set PERDURE_SOURCE_ROOT", name.p);
+    for (int c = fgetc(file); c != EOF; c = fgetc(file))
+        buf_byte(&text, (char)c);
+    fclose(file);
+    assert_true(span_eq(embedded, buf_view(&text)));
+}
+
+static void embedded_schemas_are_the_files(void **state)
+{
+    (void)state;
+    assert_is_file(schema_run_event(), "workflow_runs/run_event.schema.json");
+    assert_is_file(schema_workflow(), "workflow_runs/workflow_v1.schema.json");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -145,6 +168,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(everything_described_is_served, set_up, tear_down),
         cmocka_unit_test_setup_teardown(references_lead_somewhere, set_up, tear_down),
         cmocka_unit_test_setup_teardown(names_are_unique, set_up, tear_down),
+        cmocka_unit_test(embedded_schemas_are_the_files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -657,26 +657,23 @@ static void looks_for_tools(void **state)
 
 /* ---- hostile specs ---- */
 
-/* Compiles within five seconds (a hundred times what it takes), and what the caller is left with is a multiple of the text. */
+/* Compiles (a time that grew with the square of the text would end the test by its time limit), and what the caller is left with is
+ * a multiple of the text. */
 static void expect_bounded(struct buf *text, const char *code)
 {
     struct arena arena = { 0 };
     struct issues issues = { .arena = &arena };
     struct span plan = SPAN_NONE;
     struct jv spec = json_read(buf_view(text), &arena);
-    struct timespec a, b;
     assert_false(jv_is(spec, JSON_NONE));
     size_t before = arena.total;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &a);
     enum err err = spec_compile(spec, &arena, &plan, &issues);
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &b);
     bool found = !code;
     for (size_t i = 0; i < issues.count && i < ISSUES_MAX; i++)
         found = found || span_is(issues.items[i].code, code);
     if (!found)
         fail_msg("no %s", code);
     assert_int_equal(err, code ? ERR_VALIDATION : ERR_OK);
-    assert_true(b.tv_sec - a.tv_sec < 5);
     assert_true(arena.total - before <= text->len * 8 + (1 << 20));
     arena_done(&arena);
     buf_done(text);
