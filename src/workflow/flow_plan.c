@@ -150,7 +150,7 @@ void flow_definition(const struct flow_job *job, struct jv request, struct span 
 
     jw_obj(&w);
     put_model(job, request, model, arena, &w);
-    flow_put_tools(jv_get(request, "tools"), &w);
+    flow_put_tools(jv_get(request, "tools"), false, &w);
     flow_put_choice(jv_get(request, "tool_choice"), &w);
     put_limits(job, &w);
     if (jv_is(jv_get(format, "schema"), JSON_OBJECT)) {
