@@ -249,7 +249,8 @@ suite('server tools', { config }, (test) => {
             for (const args of [{ a: 13, b: 1 }, { a: 'x' }]) {
                 const run = await flow.finish(spec([asking('a', [{ name: 'add', arguments: args }], { tool_execution: { mode }, tools: ['add'] })]));
                 const all = await flow.list(run.run_id);
-                assert.match(all.find((e) => e.type === 'node_tool_result')?.tool_result.output ?? JSON.stringify([args, types(all)]), /^Error: /);
+                assert.equal(all.filter((e) => e.type === 'node_llm_call').length, 2, 'the model is told');
+                if (args.a === 13) assert.match(all.find((e) => e.type === 'node_tool_result').tool_result.output, /^Error: /);
             }
         });
     }
