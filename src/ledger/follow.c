@@ -113,7 +113,7 @@ static int64_t wall_now(const struct feed *feed)
 static struct feed *feed_get(struct stream *stream, const struct wire_format *format, void *ctx)
 {
     for (struct feed *f = stream->feeds; f; f = f->next)
-        if (f->format == format) {
+        if (f->format == format && !format->remembers) {
             if (format->ctx_free)
                 format->ctx_free(ctx);
             return f;
@@ -231,6 +231,18 @@ static int ring_find(const struct feed *feed, uint64_t seq)
 
 /* ---- followers ---- */
 
+/* What it waited for is no longer of interest. */
+static void leave_read(struct follower *f)
+{
+    f->feed->stream->ledger->stats.catching_up--;
+    for (struct catch_up *c = f->feed->reads; c; c = c->next)
+        for (struct follower **p = &c->waiting; *p; p = &(*p)->reading_next)
+            if (*p == f) {
+                *p = f->reading_next;
+                return;
+            }
+}
+
 static void follower_free(struct follower *f)
 {
     struct feed   *feed = f->feed;
@@ -239,12 +251,7 @@ static void follower_free(struct follower *f)
     feed->followers[f->slot] = last;
     last->slot = f->slot;
     if (f->flags & F_READING)
-        for (struct catch_up *c = feed->reads; c; c = c->next)
-            for (struct follower **p = &c->waiting; *p; p = &(*p)->reading_next)
-                if (*p == f) {
-                    *p = f->reading_next;
-                    break;
-                }
+        leave_read(f);
     chunk_unref(f->chunk);
     stream->ledger->stats.followers--;
     free(f->wrap);
@@ -678,12 +685,12 @@ static struct chunk *encode_sealed(const struct feed *feed, const struct sealed 
 
 static void feed_publish(struct feed *feed, const struct sealed *sealed)
 {
-    if (sealed->body.len) {
+    if (sealed->body.len && !feed->format->remembers) {
         if (feed->ring_count && ring_get(feed, feed->ring_count - 1)->last_seq + 1 != sealed->first_seq)
             ring_clear(feed);
         ring_push(feed, encode_sealed(feed, sealed));
     } else {
-        ring_clear(feed); /* the feed is younger than the frame: its followers read it from the store */
+        ring_clear(feed); /* the feed is younger than the frame, or remembers: its followers read it from the store */
     }
     feed->last_sent_ms = wall_now(feed);
     for (size_t i = feed->count; i-- > 0;) {
