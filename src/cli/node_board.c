@@ -202,6 +202,9 @@ void node_board_tick(struct node_board *board)
 void node_board_end(struct node_board *board)
 {
     board->note = NULL;
+    for (size_t i = 0; i < board->count; i++)
+        if (board->nodes[i].state == NODE_PENDING) /* a way that was not taken */
+            board->nodes[i].state = NODE_CANCELLED;
     node_board_tick(board);
     board->drawn = 0;
     board->live = false;
