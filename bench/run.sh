@@ -728,6 +728,7 @@ scale_scene() {
         get_ms summary_ms /v1/api/runs/observability/summary
         get_ms summary_agent_ms "/v1/api/runs/observability/summary?agent_id=$agent_id"
         get_ms capabilities_ms /v1/api/runs/observability/capabilities
+        get_ms bindings_ms /v1/api/runs/observability/bindings
         for name in none status thread agent; do
             for offset in 0 100000; do get_ms "list_${name}_$offset" "/v1/api/runs?limit=50&offset=$offset${filters[$name]}"; done
         done
@@ -742,6 +743,7 @@ scale_scene() {
     row scale "summary $what" ms "$(median summary_ms)" - "<=1000"
     row scale "summary of one agent in five" ms "$(median summary_agent_ms)" - "<=1000"
     row scale "capabilities $what" ms "$(median capabilities_ms)" - "<=1000"
+    row scale "bindings $what" ms "$(median bindings_ms)" - "<=1000"
     for name in none status thread agent; do
         row scale "list, filter $name: the first 50" ms "$(median "list_${name}_0")" - "<=1000"
         row scale "list, filter $name: 50 behind 100,000" ms "$(median "list_${name}_100000")" - "<=1000"

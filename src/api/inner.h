@@ -21,6 +21,7 @@ struct api {
 
 /* Tables of routes, one per surface; static segments before parameters. Ends with a NULL pattern. */
 extern const struct route agent_runs_routes[];
+extern const struct route teams_routes[];
 extern const struct route admin_routes[];
 extern const struct route streams_routes[];
 extern const struct route workflow_routes[];

@@ -67,6 +67,7 @@ void openapi_document(const char *version, struct buf *out)
         assert(jv_is(parts[count], JSON_OBJECT));
         count++;
     }
+    assert(count > 0);
     struct jw w = jw_on(out);
     jw_obj(&w);
     jw_key(&w, "openapi");

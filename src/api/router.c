@@ -2,7 +2,7 @@
 /* router.c - from a path to its handler: static segments first, then parameters (agent-runs.md 2.1). */
 #include "api/inner.h"
 
-static const struct route *const surfaces[] = { agent_runs_routes, admin_routes, streams_routes, workflow_routes };
+static const struct route *const surfaces[] = { agent_runs_routes, teams_routes, admin_routes, streams_routes, workflow_routes };
 
 const struct route *route_table(size_t i)
 {

@@ -3,6 +3,12 @@
 #include "api/sink.h"
 #include <stdlib.h>
 
+/* Where a chunk begins and ends in the bytes that go out. */
+struct chunk_scan {
+    size_t size, rest; /* of the chunk; what is missing of it and its line end */
+    bool   in_body;
+};
+
 /* The connection of a follower, and its place in the list of its credential's open streams. */
 struct stream_sink {
     struct http_conn   *conn;
@@ -14,6 +20,8 @@ struct stream_sink {
     void               *user;
     struct buf          first;    /* goes out before anything of the follower */
     size_t              first_out;
+    struct chunk_scan   scan;
+    int64_t             left;     /* chunks until the end; -1: no limit */
 };
 
 static void sink_free(struct stream_sink *sink)
@@ -46,11 +54,68 @@ static int put_first(struct stream_sink *sink)
     return sink->first_out == sink->first.len;
 }
 
+enum { QUIET_BYTES = 3 }; /* a blank line, an SSE comment */
+
+static unsigned hex_digit(char c)
+{
+    return c <= '9' ? (unsigned)(c - '0') : (unsigned)(c - 'a') + 10;
+}
+
+/* How many bytes may go out: all, or those up to the end of the chunk that brings *left to 0. */
+static size_t scan_chunks(struct chunk_scan *s, const char *p, size_t n, int64_t *left)
+{
+    for (size_t i = 0; i < n;) {
+        if (!s->in_body) {
+            char c = p[i++];
+            if (c == '\n') {
+                s->in_body = true;
+                s->rest = s->size + 2;
+            } else if (c != '\r') {
+                s->size = s->size * 16 + hex_digit(c);
+            }
+            continue;
+        }
+        size_t step = n - i < s->rest ? n - i : s->rest;
+        i += step;
+        s->rest -= step;
+        if (s->rest)
+            continue;
+        *left -= s->size > QUIET_BYTES;
+        *s = (struct chunk_scan){ .size = 0 };
+        if (!*left)
+            return i;
+    }
+    return n;
+}
+
+/* -1: the connection failed, or it has had enough and is ended. */
+static ssize_t write_limited(struct stream_sink *sink, const struct iovec *iov, int count)
+{
+    ssize_t total = 0;
+    for (int i = 0; i < count; i++) {
+        struct chunk_scan scan = sink->scan;
+        int64_t           left = sink->left;
+        struct iovec      part = { iov[i].iov_base, scan_chunks(&scan, iov[i].iov_base, iov[i].iov_len, &left) };
+        ssize_t           n = http_stream_write(sink->conn, &part, 1);
+        if (n < 0)
+            return -1;
+        scan_chunks(&sink->scan, part.iov_base, (size_t)n, &sink->left);
+        total += n;
+        if (!sink->left) {
+            http_stream_end(sink->conn);
+            return -1;
+        }
+        if ((size_t)n < part.iov_len)
+            break;
+    }
+    return total;
+}
+
 static ssize_t sink_write(void *user, const struct iovec *iov, int count)
 {
     struct stream_sink *sink = user;
     int                 first = put_first(sink);
-    ssize_t             n = first == 1 ? http_stream_write(sink->conn, iov, count) : first;
+    ssize_t             n = first != 1 ? first : sink->left < 0 ? http_stream_write(sink->conn, iov, count) : write_limited(sink, iov, count);
     if (n < 0)
         sink_free(sink); /* the follower frees itself */
     return n;
@@ -132,7 +197,7 @@ bool sink_allowed(struct call *call)
 static struct stream_sink *sink_open(struct call *call, struct follower *follower)
 {
     struct stream_sink *sink = mem_alloc(sizeof *sink);
-    *sink = (struct stream_sink){ .api = call->api, .cred = call->cred, .follower = follower };
+    *sink = (struct stream_sink){ .api = call->api, .cred = call->cred, .follower = follower, .left = -1 };
     auth_ref(sink->cred);
     sink->next = sink->cred->sinks;
     if (sink->next)
@@ -157,10 +222,11 @@ void sink_begin(struct call *call, struct follower *follower, void (*over)(void 
     follower_start(follower, &sink_ops, sink);
 }
 
-void sink_begin_behind(struct call *call, struct follower *follower, struct buf first)
+void sink_begin_behind(struct call *call, struct follower *follower, struct buf first, int64_t left)
 {
     struct stream_sink *sink = sink_open(call, follower);
     sink->first = first;
+    sink->left = left;
     if (put_first(sink) < 0) {
         sink_free(sink);
         follower_gone(follower);

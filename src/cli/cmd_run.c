@@ -189,45 +189,11 @@ static int read_file(struct job *job, const char *word)
 
 /* ---- a server ---- */
 
-static bool nobody_listens(struct job *job)
-{
-    struct web_request request = { .path = "/healthz", .timeout_ms = 5000, .once = true };
-    struct web_reply   reply;
-    struct error       error = { 0 };
-    return web_call(job->web, &request, &job->arena, &reply, &error) && strcmp(error.field, "refused") == 0;
-}
-
-static int start_own_server(struct job *job)
-{
-    const char        *data = job->options.web.data ? job->options.web.data : WEB_DEFAULT_DATA;
-    struct web_options options = job->options.web;
-    struct error       error;
-    if (job->options.detach)
-        return cli_fail(job->cli, "run", EXIT_SERVER,
-                        "nobody listens at %s, and --detach needs a server that stays: perdure serve",
-                        web_base(job->web));
-    if (local_start(data, job->options.config, &job->local, &error))
-        return cli_fail(job->cli, "run", EXIT_SERVER, "no server at %s, and none could be started: %s",
-                        web_base(job->web), error.message);
-    job->local_data = data;
-    options.server = job->local.url;
-    options.data = data;
-    options.token =
-        NULL; /* a token given or in the environment is for some other server; this one's is in its folder */
-    if (web_move(job->web, &options, &error))
-        return cli_fail(job->cli, "run", EXIT_SERVER, "%s", error.message);
-    if (!job->options.quiet)
-        fprintf(stderr, "%sNo server is running: started one for this run, data in %s.%s\n",
-                cli_paint(job->cli->err_color, PAINT_DIM), data, cli_paint(job->cli->err_color, PAINT_OFF));
-    return EXIT_OK;
-}
-
 static int connect_or_start(struct job *job)
 {
-    int code = cli_connect(job->cli, "run", &job->options.web, &job->web);
-    if (code == EXIT_OK && !job->options.web.server && nobody_listens(job))
-        code = start_own_server(job);
-    return code;
+    const struct options *o = &job->options;
+    struct local_want     want = { .command = "run", .config = o->config, .options = &o->web, .stays = o->detach, .quiet = o->quiet };
+    return local_connect(job->cli, &want, &job->web, &job->local, &job->local_data);
 }
 
 /* ---- the agent and the run ---- */

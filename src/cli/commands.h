@@ -123,5 +123,8 @@ int cmd_stream_delete(struct cli *cli, int argc, char **argv);
 int cmd_workflow_lint(struct cli *cli, int argc, char **argv);
 int cmd_workflow_compile(struct cli *cli, int argc, char **argv);
 int cmd_workflow_graph(struct cli *cli, int argc, char **argv);
+int cmd_team_run(struct cli *cli, int argc, char **argv);
+int cmd_team_replay(struct cli *cli, int argc, char **argv);
+int cmd_team_bench(struct cli *cli, int argc, char **argv);
 int cmd_team_conformance(struct cli *cli, int argc, char **argv);
 int cmd_doctor(struct cli *cli, int argc, char **argv);

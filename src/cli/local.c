@@ -144,3 +144,48 @@ void local_stop(struct local *local)
     close(local->out);
     local->pid = 0;
 }
+
+/* ---- a server, whichever ---- */
+
+static bool nobody_listens(struct web *web)
+{
+    CLEANUP(arena_done) struct arena arena = { 0 };
+    struct web_request request = { .path = "/healthz", .timeout_ms = 5000, .once = true };
+    struct web_reply   reply;
+    struct error       error = { 0 };
+    return web_call(web, &request, &arena, &reply, &error) && strcmp(error.field, "refused") == 0;
+}
+
+static int start_own(const struct cli *cli, const struct local_want *want, struct web *web, struct local *local,
+                     const char **ret_data)
+{
+    const char        *data = want->options->data ? want->options->data : WEB_DEFAULT_DATA;
+    struct web_options options = *want->options;
+    struct error       error;
+    if (want->stays)
+        return cli_fail(cli, want->command, EXIT_SERVER,
+                        "nobody listens at %s, and --detach needs a server that stays: perdure serve", web_base(web));
+    if (local_start(data, want->config, local, &error))
+        return cli_fail(cli, want->command, EXIT_SERVER, "no server at %s, and none could be started: %s", web_base(web),
+                        error.message);
+    *ret_data = data;
+    options.server = local->url;
+    options.data = data;
+    options.token =
+        NULL; /* a token given or in the environment is for some other server; this one's is in its folder */
+    if (web_move(web, &options, &error))
+        return cli_fail(cli, want->command, EXIT_SERVER, "%s", error.message);
+    if (!want->quiet)
+        fprintf(stderr, "%sNo server is running: started one for this run, data in %s.%s\n",
+                cli_paint(cli->err_color, PAINT_DIM), data, cli_paint(cli->err_color, PAINT_OFF));
+    return EXIT_OK;
+}
+
+int local_connect(const struct cli *cli, const struct local_want *want, struct web **web, struct local *local, const char **ret_data)
+{
+    int code = cli_connect(cli, want->command, want->options, web);
+    *ret_data = NULL;
+    if (code == EXIT_OK && !want->options->server && nobody_listens(*web))
+        code = start_own(cli, want, *web, local, ret_data);
+    return code;
+}

@@ -4,7 +4,7 @@
  * It is this very program as a child: `perdure serve --listen 127.0.0.1:0 --data DIR`. It ends with the command
  * (also when that is killed), and what it did lasts in DIR. */
 #pragma once
-#include "base/err.h"
+#include "cli/commands.h"
 #include <sys/types.h>
 
 struct local {
@@ -19,3 +19,13 @@ enum err local_start(const char *data, const char *config, struct local *ret, st
 /* Asks it to drain and waits; after 15 s it is killed, which loses nothing that was committed. Accepts an empty
  * struct. */
 void     local_stop(struct local *local);
+
+/* Opens the connection that `options` describe; where no server was named and nobody listens, one is started in *local and
+ * *ret_data names its folder (else NULL). `stays`: the command needs a server that outlives it, so none is started. Prints and
+ * returns an exit code when there is none. */
+struct local_want {
+    const char               *command, *config;
+    const struct web_options *options;
+    bool                      stays, quiet;
+};
+int local_connect(const struct cli *cli, const struct local_want *want, struct web **web, struct local *local, const char **ret_data);

@@ -73,6 +73,9 @@ static const struct command workflow_commands[] = {
 };
 
 static const struct command team_commands[] = {
+    { "run", "FILE", "run a team and watch it", cmd_team_run, NULL },
+    { "replay", "FILE", "the result that belongs to a trace", cmd_team_replay, NULL },
+    { "bench", "FILE", "one task under several protocols, compared", cmd_team_bench, NULL },
     { "conformance", "DIR", "run scenarios of the teams contract and compare", cmd_team_conformance, NULL },
     { 0 },
 };
@@ -85,7 +88,7 @@ static const struct command commands[] = {
     { "crons", "", "list, create, delete, trigger runs by the clock", NULL, crons_commands },
     { "agents", "", "apply, list, show agents", NULL, agents_commands },
     { "workflow", "", "lint, compile, graph workflow files", NULL, workflow_commands },
-    { "team", "", "conformance of teams of agents", NULL, team_commands },
+    { "team", "", "run, replay, bench teams of agents; conformance", NULL, team_commands },
     { "stream", "", "create, append, read, tail, close, delete streams", NULL, stream_commands },
     { "token", "", "create, list, revoke tokens", NULL, token_commands },
     { "audit", "", "list who changed what", cmd_audit, NULL },

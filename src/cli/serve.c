@@ -5,6 +5,7 @@
 #include "cli/commands.h"
 #include "cli/config.h"
 #include "model/price.h"
+#include "team/team.h"
 #include "tool/tool.h"
 #include "team/team.h"
 #include "workflow/graph.h"

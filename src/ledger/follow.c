@@ -52,6 +52,7 @@ struct catch_up {
     uint64_t                  stream, after, upto; /* stream: of a fork the base that has what is wanted */
     struct chunk             *chunk; /* NULL: nothing was found */
     enum record_type          last_type;
+    uint8_t                   last_flags;
     enum err                  err;
 };
 
@@ -112,7 +113,7 @@ static int64_t wall_now(const struct feed *feed)
 static struct feed *feed_get(struct stream *stream, const struct wire_format *format, void *ctx)
 {
     for (struct feed *f = stream->feeds; f; f = f->next)
-        if (f->format == format) {
+        if (f->format == format && !format->remembers) {
             if (format->ctx_free)
                 format->ctx_free(ctx);
             return f;
@@ -230,6 +231,18 @@ static int ring_find(const struct feed *feed, uint64_t seq)
 
 /* ---- followers ---- */
 
+/* What it waited for is no longer of interest. */
+static void leave_read(struct follower *f)
+{
+    f->feed->stream->ledger->stats.catching_up--;
+    for (struct catch_up *c = f->feed->reads; c; c = c->next)
+        for (struct follower **p = &c->waiting; *p; p = &(*p)->reading_next)
+            if (*p == f) {
+                *p = f->reading_next;
+                return;
+            }
+}
+
 static void follower_free(struct follower *f)
 {
     struct feed   *feed = f->feed;
@@ -238,12 +251,7 @@ static void follower_free(struct follower *f)
     feed->followers[f->slot] = last;
     last->slot = f->slot;
     if (f->flags & F_READING)
-        for (struct catch_up *c = feed->reads; c; c = c->next)
-            for (struct follower **p = &c->waiting; *p; p = &(*p)->reading_next)
-                if (*p == f) {
-                    *p = f->reading_next;
-                    break;
-                }
+        leave_read(f);
     chunk_unref(f->chunk);
     stream->ledger->stats.followers--;
     free(f->wrap);
@@ -475,6 +483,13 @@ static void say_farewell(struct follower *f, enum follow_end end)
         feed->format->farewell(feed->ctx, end, stream->last_type, stream->committed, wall_now(feed), &f->chunk->bytes);
 }
 
+/* The connection ends: cleanly, unless its clients would take that for the end of a run that goes on. */
+static bool close_connection(struct follower *f)
+{
+    bool goes_on = f->end != FOLLOW_DONE || !record_wf(f->feed->stream->last_flags);
+    return goes_on && f->feed->format->reset_on_fault ? drop(f) : finish(f);
+}
+
 /* Sends all that can be sent now. False when the follower is gone. */
 static bool pump(struct follower *f)
 {
@@ -485,9 +500,9 @@ static bool pump(struct follower *f)
         if (f->chunk) {
             sent = push_any(f);
             if (sent == 1 && f->flags & F_FAREWELL)
-                return f->end != FOLLOW_DONE && f->feed->format->reset_on_fault ? drop(f) : finish(f);
+                return close_connection(f);
         } else if (f->flags & F_ENDING) {
-            return f->end != FOLLOW_DONE && f->feed->format->reset_on_fault ? drop(f) : finish(f);
+            return close_connection(f);
         } else if (stream->finished && f->cursor >= stream->committed) {
             if (f->flags & F_TERMINAL || f->feed->format->finish)
                 say_farewell(f, FOLLOW_DONE);
@@ -535,6 +550,7 @@ static bool encode_frame(void *user, const struct frame *frame)
         }
         chunk_event(read->chunk, read->format, read->ctx, &record);
         read->last_type = record.type;
+        read->last_flags = record.flags;
     }
     if (reader.in.bad)
         read->err = ERR_CORRUPT;
@@ -581,8 +597,10 @@ static void catch_up_done(struct read_job *job)
     struct stream   *stream = feed->stream;
     catch_up_unlink(read);
     stream->refs++; /* the last follower may leave below */
-    if (stream->closed && stream->last_type == REC_END && read->chunk && read->chunk->last_seq == stream->committed)
+    if (stream->closed && stream->last_type == REC_END && read->chunk && read->chunk->last_seq == stream->committed) {
         stream->last_type = read->last_type;
+        stream->last_flags = read->last_flags;
+    }
     if (read->chunk && !read->err)
         recent_keep(feed, chunk_ref(read->chunk));
     feed->busy++; /* until all of them were served */
@@ -667,12 +685,12 @@ static struct chunk *encode_sealed(const struct feed *feed, const struct sealed 
 
 static void feed_publish(struct feed *feed, const struct sealed *sealed)
 {
-    if (sealed->body.len) {
+    if (sealed->body.len && !feed->format->remembers) {
         if (feed->ring_count && ring_get(feed, feed->ring_count - 1)->last_seq + 1 != sealed->first_seq)
             ring_clear(feed);
         ring_push(feed, encode_sealed(feed, sealed));
     } else {
-        ring_clear(feed); /* the feed is younger than the frame: its followers read it from the store */
+        ring_clear(feed); /* the feed is younger than the frame, or remembers: its followers read it from the store */
     }
     feed->last_sent_ms = wall_now(feed);
     for (size_t i = feed->count; i-- > 0;) {

@@ -50,9 +50,13 @@ struct wire_format {
     /* With finish: each chunk is followed by a tail of the follower's own, and is sent as one HTTP chunk with it; so is a quiet
      * moment, and the beginning when there is nothing to send. Returns its length. */
     size_t (*tail)(const void *ctx, const struct follow_place *place, char out[FOLLOW_TAIL]);
+    /* `event` keeps in ctx what it was given: each follower has a ctx of its own, starts at cursor 0, and is served from the store
+     * alone, so that it is given every record once and in order, on the reader thread. */
+    bool     remembers;
     bool     once;         /* with finish: the first chunk is handed to sink->answer, and the follower is gone */
     uint32_t heartbeat_ms; /* 0: the ledger's */
-    bool reset_on_fault; /* end with a TCP reset unless DONE: a clean end would be read as "completed" (WF) */
+    bool reset_on_fault; /* end with a TCP reset unless DONE, and unless the record that closed the stream shows something on WF (else
+                            the run goes on in another attempt): a clean end would be read as "completed" */
     bool ageless;        /* never ended because it is old: its clients take an early end for the end of the run (WF) */
     void (*ctx_free)(void *ctx);
 };

@@ -45,6 +45,7 @@ struct stream {
     struct stream_base *bases;
     unsigned            base_count;
     enum record_type    last_type;   /* of the terminal record, once closed; REC_END when it is not known */
+    uint8_t             last_flags;  /* its flags, then */
     struct frame_writer writer;      /* this turn's */
     struct sealed      *sealed, *sealed_last; /* frames cut during this turn */
     bool                dirty;

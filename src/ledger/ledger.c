@@ -169,6 +169,7 @@ uint64_t stream_append(struct stream *stream, struct record *record)
     if (record->flags & REC_TERMINAL) {
         stream->closed = true;
         stream->last_type = record->type;
+        stream->last_flags = record->flags;
     }
     stream_dirty(stream);
     stream->ledger->stats.appended++;

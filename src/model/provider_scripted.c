@@ -14,6 +14,8 @@
  *   usage               {"input_tokens", "output_tokens", "cache_read_tokens"?, "cache_write_tokens"?, "reasoning_tokens"?}: the
  *                       first two include the others; null for none; without it words are counted
  *   provider_state      an object to give back
+ *   answer              members that the answer has besides, or instead of those it would have ("cost_usd", a team's
+ *                       "toolRequests" …)
  *   error               an error object (agent-runs.md 3.2), or {"status": 429, …}: the error that a provider's answer with
  *                       this status is; at once, or behind the text if there is one
  *   error_after_chunks  … or behind so many chunks
@@ -33,7 +35,7 @@ enum { INTERVAL_DEFAULT = 20, WORD_CHARS_MAX = 32, CHUNK_CHARS_MAX = 65536, TURN
 struct script {
     struct span text, reasoning, finish_reason;
     int64_t     chunk, interval_ms, delay_ms, error_after, cut_after, fail_tries; /* -1: not said */
-    struct jv   usage, error, tool_calls, provider_state, turns;
+    struct jv   usage, error, tool_calls, provider_state, more, turns;
     bool        echo;
 };
 
@@ -70,6 +72,7 @@ struct scripted_call {
     size_t            turn;                   /* from 0 */
     struct span       text, finish_reason;
     struct answer     answer;                 /* what is told at a good end, but for text and finish reason */
+    struct span       more;                   /* JSON object of members that it has besides, or empty */
     enum ending       ending;
     struct failure    failure; /* of END_ERROR */
     struct buf        made;    /* a text that was made up */
@@ -89,6 +92,7 @@ static const struct field script_fields[] = {
     { "finish_reason",      FIELD_STRING, AT(finish_reason),  false, 1, 64 },
     { "usage",              FIELD_ANY,    AT(usage),          false, 0, 0 },
     { "provider_state",     FIELD_OBJECT, AT(provider_state), false, 0, 0 },
+    { "answer",             FIELD_OBJECT, AT(more),           false, 0, 0 },
     { "error",              FIELD_OBJECT, AT(error),          false, 0, 0 },
     { "error_after_chunks", FIELD_INT,    AT(error_after),    false, 0, INT32_MAX },
     { "cut_after_chunks",   FIELD_INT,    AT(cut_after),      false, 0, INT32_MAX },
@@ -201,6 +205,28 @@ static void scripted_chunk(struct model_call *call, uint64_t index)
 
 /* ---- the end ---- */
 
+/* The members of `more` win. */
+static void add_members(struct scripted_call *scripted, struct buf *result)
+{
+    struct arena *arena = &scripted->call.arena;
+    struct jv     more = json_read(scripted->more, arena), own = json_read(arena_copy(arena, buf_view(result)), arena);
+    result->len = 0;
+    struct jw w = jw_on(result);
+    jw_obj(&w);
+    for (struct jv_iter it = jv_iter(own); jv_step(&it);) {
+        struct span name = jv_string(it.name, arena);
+        if (!jv_is(jv_get(more, arena_copy(arena, name).p), JSON_NONE))
+            continue;
+        jw_key_span(&w, name);
+        jw_raw(&w, jv_raw(it.value));
+    }
+    for (struct jv_iter it = jv_iter(more); jv_step(&it);) {
+        jw_key_span(&w, jv_string(it.name, arena));
+        jw_raw(&w, jv_raw(it.value));
+    }
+    jw_end(&w);
+}
+
 static void end_well(struct scripted_call *scripted)
 {
     struct answer *answer = &scripted->answer;
@@ -209,6 +235,8 @@ static void end_well(struct scripted_call *scripted)
     buf_span(&answer->model, scripted->call.model);
     answer->finish = arena_copy(&scripted->call.arena, scripted->finish_reason).p;
     answer_to_json(answer, &result);
+    if (scripted->more.n)
+        add_members(scripted, &result);
     call_end(&scripted->call, ERR_OK, buf_view(&result));
     buf_done(&result);
 }
@@ -459,6 +487,8 @@ static enum err prepare(struct scripted_call *scripted, const struct script *scr
                               : scripted->answer.tool_count ? SPAN("tool_calls") : SPAN("stop");
     if (jv_is(script->provider_state, JSON_OBJECT))
         json_minify(script->provider_state, &scripted->answer.state);
+    if (jv_is(script->more, JSON_OBJECT))
+        scripted->more = arena_copy(arena, jv_raw(script->more));
     return read_limits(scripted, script, pointer, ret_count, error);
 }
 

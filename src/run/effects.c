@@ -261,6 +261,7 @@ static void apply_model(struct run *run, const struct effect *fx)
     call->delta_parent = call->on_node ? 0 : op->parent;
     call->top = fx->top;
     call->streams = fx->model.stream;
+    call->labelled = fx->model.labels.n > 0;
     call->started_us = run->now_us;
     call->node = arena_copy(&run->host_arena, fx->node);
     call->provider = arena_copy(&run->host_arena, fx->model.provider);

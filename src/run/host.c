@@ -90,28 +90,6 @@ static void count_tokens(struct run *run, struct jv usage)
         stats->tokens_out += (uint64_t)out;
 }
 
-/* The answer with what it cost, so that a machine that counts money sees it, and sees the same in a fold and in a replay. */
-static struct span priced(struct run *run, const struct inflight *call, const struct pending_input *in)
-{
-    struct arena *turn = &run->engine->turn;
-    struct jv     value = json_read(in->value, turn);
-    struct cost   cost = { .usd = 0 };
-    if (in->err || !jv_is(value, JSON_OBJECT) || !jv_count(value) || !jv_is(jv_get(value, "cost_usd"), JSON_NONE))
-        return in->value;
-    cost = cost_of(run, call, value);
-    if (!cost.calls || cost.unpriced)
-        return in->value;
-    struct buf  text = { 0 };
-    struct span raw = jv_raw(value);
-    buf_put(&text, raw.p, raw.n - 1);
-    BUF_LIT(&text, ",\"cost_usd\":\"");
-    usd_text(cost.usd, &text);
-    BUF_LIT(&text, "\"}");
-    struct span kept = arena_copy(turn, buf_view(&text));
-    buf_done(&text);
-    return kept;
-}
-
 static void record_model(struct run *run, const struct pending_input *in, struct inflight *call)
 {
     struct arena *turn = &run->engine->turn;
@@ -256,7 +234,6 @@ static bool record_input(struct run *run, struct pending_input *in)
     case IN_MODEL:
         if (!(call = take_call(run, in)))
             return false;
-        in->value = priced(run, call, in);
         record_model(run, in, call);
         run_op_drop(run, &call->path);
         inflight_free(call);
@@ -345,6 +322,27 @@ static void take_host_answer(struct run *run, const struct pending_input *in, st
         tool_answered_by_person(run, in->path, in->value, in->rejected, in->by);
 }
 
+/* A machine that sums up what it spends (a team) is told what the host makes of the call, unless the answer says it. */
+static void tell_cost(struct run *run, struct pending_input *in)
+{
+    struct arena          *turn = &run->engine->turn;
+    const struct inflight *call = run->calls;
+    while (call && !op_path_eq(&call->path, &in->path))
+        call = call->next;
+    if (in->kind != IN_MODEL || in->err || !call || !call->labelled || in->value.n < 3)
+        return;
+    struct jv answer = json_read(in->value, turn);
+    if (!jv_is(jv_get(answer, "cost_usd"), JSON_NONE) || !jv_is(jv_get(answer, "costUsd"), JSON_NONE))
+        return;
+    struct cost cost = cost_of(run, call, answer);
+    if (cost.unpriced || !cost.calls)
+        return;
+    struct buf text = { 0 };
+    usd_text(cost.usd, &text);
+    in->value = arena_printf(turn, "{\"cost_usd\":%.*s,%.*s", SPAN_ARG(buf_view(&text)), (int)in->value.n - 1, in->value.p + 1);
+    buf_done(&text);
+}
+
 /* One input: state, record, step. ret_row (may be NULL): the row between record and step. */
 static void take_input(struct run *run, struct pending_input *in, struct run_row *ret_row)
 {
@@ -366,6 +364,7 @@ static void take_input(struct run *run, struct pending_input *in, struct run_row
     }
     if (in->kind == IN_MODEL && in->err && inflight_retry(run, in))
         return;
+    tell_cost(run, in);
     if (!record_input(run, in))
         return;
     if (ret_row)

@@ -32,7 +32,7 @@ struct inflight {                  /* a model call in flight */
     struct run        *run;
     struct op_path     path;
     uint32_t           op, delta_op, delta_parent; /* deltas carry delta_op */
-    bool               top, on_node, streams;
+    bool               top, on_node, streams, labelled; /* labelled: its machine is told the cost */
     struct span        node, provider, model, request;
     uint64_t            chunks[3];  /* recorded so far, by kind */
     struct redact_carry carry[3];   /* the beginning of what may become a secret, by kind */

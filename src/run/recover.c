@@ -394,6 +394,10 @@ static void save_calls(const struct run *run, struct jw *w)
         jw_bool(w, c->on_node);
         jw_key(w, "streams");
         jw_bool(w, c->streams);
+        if (c->labelled) {
+            jw_key(w, "labelled");
+            jw_bool(w, true);
+        }
         key_span(w, "node", c->node);
         key_span(w, "provider", c->provider);
         key_span(w, "model", c->model);
@@ -523,6 +527,7 @@ static void load_calls(struct run *run, struct jv list)
         c->top = jv_bool(jv_get(it.value, "top"), false);
         c->on_node = jv_bool(jv_get(it.value, "on_node"), false);
         c->streams = jv_bool(jv_get(it.value, "streams"), false);
+        c->labelled = jv_bool(jv_get(it.value, "labelled"), false);
         c->node = get_text(run, it.value, "node");
         c->provider = get_text(run, it.value, "provider");
         c->model = get_text(run, it.value, "model");

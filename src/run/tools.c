@@ -311,6 +311,10 @@ static struct span intent_priv(struct engine *engine, const struct tool_flight *
         jw_key(&w, "call");
         jw_str(&w, t->given);
     }
+    if (t->context.n) { /* what other dialects show of the call */
+        jw_key(&w, "context");
+        jw_raw(&w, t->context);
+    }
     if (cut) {
         jw_key(&w, "arguments");
         jw_raw(&w, t->arguments);

@@ -254,7 +254,7 @@ static void groups_done(struct groups *groups)
 /* NULL is not the empty text. */
 static bool same_text(struct span a, struct span b)
 {
-    return !a.p == !b.p && span_eq(a, b);
+    return a.p && b.p ? span_eq(a, b) : !a.p && !b.p;
 }
 
 static struct span keep(struct arena *arena, struct span text)
@@ -373,12 +373,12 @@ static struct group **in_order(const struct groups *groups, struct arena *arena)
     for (size_t i = 0; (group = u64_map_next(&groups->by_hash, &i));)
         for (; group; group = group->same_hash)
             all[n++] = group;
-    qsort(all, n, sizeof *all, largest_first);
+    qsort(all, n, sizeof(struct group *), largest_first);
     return all;
 }
 
-enum err stat_groups(struct reader *reader, const struct stat_window *window, enum stat_group_by by, int64_t limit, int64_t offset,
-                     struct stat_group *ret, unsigned *ret_count, int64_t *ret_total)
+enum err stat_groups(struct reader *reader, const struct stat_window *window, enum stat_group_by by, int64_t limit,
+                     int64_t offset, struct stat_group *ret, unsigned *ret_count, int64_t *ret_total)
 {
     CLEANUP(buf_done) struct buf sql = { 0 };
     CLEANUP(groups_done) struct groups groups = { 0 };

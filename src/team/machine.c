@@ -294,22 +294,37 @@ static void put_if(struct jw *w, const char *name, struct span json)
         jw_key(w, name), jw_raw(w, json);
 }
 
+/* The contract's request without its braces and its runId (teams.md 2.6). */
+static void put_request(struct step *s, const struct team_phase *phase, uint32_t k, struct jw *w)
+{
+    jw_key(w, "messages"), put_messages(s, phase, k, w);
+    jw_key(w, "temperature"), jw_f64(w, s->team->temperature);
+    jw_key(w, "metadata"), put_metadata(s, phase, k, w);
+}
+
+/* What the scripted model is to do in that call; behind the end of the list its last one. */
+static struct jv script_of_call(const struct team *team, uint32_t call)
+{
+    size_t count = jv_count(team->script);
+    return jv_is(team->script, JSON_ARRAY) ? jv_at(team->script, call < count ? call : count - 1) : team->script;
+}
+
 static struct span request_text(struct step *s, const struct team_phase *phase, uint32_t k)
 {
     CLEANUP(buf_done) struct buf request = { 0 };
     struct jw w = jw_on(&request);
     jw_obj(&w);
-    jw_key(&w, "messages"), put_messages(s, phase, k, &w);
-    jw_key(&w, "temperature"), jw_f64(&w, s->team->temperature);
-    jw_key(&w, "metadata"), put_metadata(s, phase, k, &w);
+    put_request(s, phase, k, &w);
     if (s->team->tools_json.n)
         put_neutral_tools(s, &w);
     put_if(&w, "max_tokens", s->team->max_tokens);
-    put_if(&w, "script", s->team->script);
+    if (jv_kind(s->team->script) != JSON_NONE)
+        jw_key(&w, "script"), jw_raw(&w, jv_raw(script_of_call(s->team, s->m->first_call + k)));
     jw_end(&w);
     return kept(s, &request);
 }
 
+/* All that a trace wants to know of the call: it is recorded with the intent, so that no trace needs the machine again. */
 static struct span labels_text(struct step *s, const struct team_phase *phase, uint32_t k)
 {
     CLEANUP(buf_done) struct buf labels = { 0 };
@@ -317,7 +332,8 @@ static struct span labels_text(struct step *s, const struct team_phase *phase, u
     jw_obj(&w);
     jw_key(&w, "agent_id"), jw_str(&w, agent_of(s, phase, k)->id);
     jw_key(&w, "role"), jw_str(&w, agent_of(s, phase, k)->role);
-    jw_key(&w, "input"), jw_str(&w, s->m->turns[k].input);
+    jw_key(&w, "call"), jw_u64(&w, s->m->first_call + k);
+    jw_key(&w, "request"), jw_obj(&w), put_request(s, phase, k, &w), jw_end(&w);
     jw_end(&w);
     return kept(s, &labels);
 }
@@ -640,6 +656,17 @@ static void assign_roles(struct step *s)
     }
 }
 
+/* Not an event of the contract: marks where in a ledger a team begins, and says what for. */
+static void tell_start(struct step *s)
+{
+    CLEANUP(buf_done) struct buf event = { 0 };
+    struct jw w = jw_on(&event);
+    jw_obj(&w);
+    jw_key(&w, "intent"), jw_str(&w, s->m->intent);
+    jw_end(&w);
+    emit(s, "team.started", &event);
+}
+
 static void arm_limit(struct step *s)
 {
     if (!s->team->has_limit)
@@ -685,6 +712,7 @@ static void begin(struct step *s)
         return;
     s->m->life = TEAM_RUNNING;
     s->m->start_us = s->in->elapsed_us;
+    tell_start(s);
     warn_of_floor(s);
     arm_limit(s);
     assign_roles(s);

@@ -233,7 +233,8 @@ static void read_model(struct team *team, struct jv model, struct arena *arena)
     team->stream = jv_bool(jv_get(model, "stream"), false);
     team->retry = json_or_empty(jv_get(model, "retry"), JSON_OBJECT, arena);
     team->max_tokens = json_or_empty(jv_get(model, "max_tokens"), JSON_NUMBER, arena);
-    team->script = json_or_empty(jv_get(model, "script"), JSON_OBJECT, arena);
+    if (jv_is(jv_get(model, "script"), JSON_OBJECT) || jv_count(jv_get(model, "script")) > 0)
+        team->script = jv_get(model, "script");
 }
 
 void team_read(struct jv definition, struct arena *arena, struct team *ret)

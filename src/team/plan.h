@@ -26,7 +26,8 @@ struct team {
     struct span        provider_id; /* what the trace calls the model provider */
     struct span        provider, model, retry; /* what FX_MODEL says; retry: JSON or empty */
     bool               stream;
-    struct span        max_tokens, script; /* JSON for every request, or empty */
+    struct span        max_tokens;  /* JSON for every request, or empty */
+    struct jv          script;      /* what the scripted model is to do: for each call, or a list of one per call; or absent */
     struct team_agent *agents;      /* the active ones, in their order */
     size_t             agent_count;
     struct team_tool  *tools;

@@ -40,6 +40,45 @@ void team_error_to_json(struct jv error, struct jw *w)
     jw_end(w);
 }
 
+/* teams.md 13.2, by what the host's model layer knows of the failure. */
+static const char *code_of_category(struct jv error)
+{
+    static const char *const codes[][2] = {
+        { "auth", "provider-authentication" }, { "rate_limit", "provider-rate-limited" }, { "timeout", "provider-timeout" },
+        { "network", "provider-error" },       { "not_found", "provider-not-found" },     { "validation", "provider-invalid-request" },
+        { "model", "provider-invalid-response" },
+    };
+    struct jv category = jv_get(error, "category");
+    if (jv_str_eq(jv_get(error, "code"), "run_timeout"))
+        return "timeout";
+    for (size_t i = 0; i < ARRAY_LEN(codes); i++)
+        if (jv_str_eq(category, codes[i][0]))
+            return codes[i][1];
+    if (jv_str_eq(category, "provider"))
+        return jv_bool(jv_get(error, "retryable"), false) ? "provider-unavailable" : "provider-error";
+    return "unknown";
+}
+
+void team_error_of_run(struct jv error, struct span provider_id, struct jw *w)
+{
+    if (team_error_is_own(error)) {
+        team_error_to_json(error, w);
+        return;
+    }
+    jw_obj(w);
+    jw_key(w, "name"), jw_cstr(w, "DogpileError");
+    jw_key(w, "code"), jw_cstr(w, code_of_category(error));
+    copy(w, error, "message"), copy(w, error, "retryable");
+    if (provider_id.n)
+        jw_key(w, "providerId"), jw_str(w, provider_id);
+    jw_key(w, "detail"), jw_obj(w);
+    if (jv_kind(jv_get(error, "code")) != JSON_NONE)
+        jw_key(w, "runErrorCode"), jw_raw(w, jv_raw(jv_get(error, "code")));
+    if (jv_kind(jv_get(error, "retry_after_ms")) != JSON_NONE)
+        jw_key(w, "retryAfterMs"), jw_raw(w, jv_raw(jv_get(error, "retry_after_ms")));
+    jw_end(w), jw_end(w);
+}
+
 static bool in_detail(struct jv error, const char *name)
 {
     return jv_kind(jv_get(jv_get(error, "detail"), name)) != JSON_NONE;

@@ -26,6 +26,8 @@ void team_benchmark_score(struct jv result, struct jv accounting, const struct s
 /* An error of the contract: what the fields are that its JSON form has, in their order (teams.md 11.4). */
 void team_error_to_json(struct jv error, struct jw *w);
 bool team_error_is_own(struct jv error);
+/* An error object of a run (agent-runs.md 3.2) as one of the contract's; its own pass through. `category` tells which code. */
+void team_error_of_run(struct jv error, struct span provider_id, struct jw *w);
 /* The `error` event of a stream. `is_error`: an error object, whatever its name; what is none is shown by its string form. */
 void team_error_event(struct jv error, bool is_error, struct span run_id, int64_t at_ms, struct jw *w);
 /* The provider's `aborted` error; detail {"status":"cancelled"} when `cancelled`. */

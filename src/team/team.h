@@ -4,8 +4,9 @@
  * An inner machine (nest.h): it stands in a node of a graph and never asks for FX_NODE or FX_CHECKPOINT.
  *
  * Definition: the run options of teams.md 2.1 without functions. `model` is {"provider", "model"?, "id"?, "stream"?, "retry"?,
- * "max_tokens"?, "script"?};
- * "id" is what the trace calls the provider (default: "provider"). A tool is {"identity", "inputSchema", "permissions"?}; the
+ * "max_tokens"?, "script"?}; "id" is what the trace calls the provider (default: "provider"); "script" is for the scripted
+ * provider: one for all calls, or a list of one per call, in the order of their numbers. A tool is {"identity", "inputSchema",
+ * "permissions"?}; the
  * host knows it by identity.id. `evaluate` is {"tool": NAME, …}: that tool gets {"output","transcript","cost","termination"?,
  * "options"} and gives {"quality","rationale"?,"metadata"?}. `wrapUpHint.inject` is a text. The intent comes with the run, as a
  * text or as {"intent": text}, or stands in the definition.
@@ -14,7 +15,7 @@
  * OP_TIMER 0 is the time limit, OP_TOOL 0 the evaluation.
  *
  * What leaves the machine knows no run id and no time. The events of FX_EMIT, named team.role-assignment, team.agent-turn,
- * team.broadcast, team.budget-stop and team.final, carry the contract's objects without type, runId and at; team.warning is
+ * team.broadcast, team.budget-stop and team.final, carry the contract's objects without type, runId and at; team.started is {"intent"} and comes first; team.warning is
  * {"message"}; team.tool-unavailable is {"call","index","context","input","outcome"} for a tool that nobody has, since nothing
  * is called then. Request metadata has no runId, the context of a tool call has "number" (of the call, from 1) and "callId" (if
  * the model gave one) for the id. trace.h puts run id, stamps and ids in their places.

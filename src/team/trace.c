@@ -16,7 +16,8 @@ struct team_call {
     struct span      request, response; /* canonical; response empty: no answer (yet) */
     struct span      agent_id, role, input;
     int64_t          started_ms, completed_ms;
-    struct span      text;   /* chunks so far */
+    struct span      text;   /* chunks so far, in text_cap bytes */
+    size_t           text_cap;
     uint32_t         chunks;
     struct tool_use *tools;
     uint32_t         tool_count, tool_cap;
@@ -76,7 +77,13 @@ static struct jw begin_event(const struct team_trace *trace, const char *type, i
 static void end_event(struct team_trace *trace, const char *type, int64_t at_ms, uint32_t call, struct jw *w)
 {
     jw_end(w);
-    add_event(trace, type, at_ms, call, team_canonical_text(buf_view(w->out), trace->arena));
+    if (!trace->sink) {
+        add_event(trace, type, at_ms, call, team_canonical_text(buf_view(w->out), trace->arena));
+        return;
+    }
+    CLEANUP(arena_done) struct arena scratch = { 0 };
+    struct team_event event = { type, at_ms, team_canonical_text(buf_view(w->out), &scratch), call };
+    trace->sink(trace->sink_user, &event);
 }
 
 static void copy(struct jw *w, struct jv from, const char *name)
@@ -197,6 +204,14 @@ static struct span label(struct jv labels, const char *name, struct arena *arena
     return arena_copy(arena, jv_string(jv_get(labels, name), scratch));
 }
 
+/* The turn's input is the last message: a hint stands in front of it (teams.md 10.7). */
+static struct span user_text(struct span request, struct arena *arena, struct arena *scratch)
+{
+    struct jv messages = jv_get(json_read(request, scratch), "messages");
+    struct jv last = jv_at(messages, jv_count(messages) - 1);
+    return arena_copy(arena, jv_string(jv_get(last, "content"), scratch));
+}
+
 void team_trace_call(struct team_trace *trace, uint32_t call, struct span request, struct span labels, int64_t at_ms)
 {
     CLEANUP(arena_done) struct arena scratch = { 0 };
@@ -206,16 +221,27 @@ void team_trace_call(struct team_trace *trace, uint32_t call, struct span reques
     c->request = team_request(trace, request);
     c->agent_id = label(v, "agent_id", trace->arena, &scratch);
     c->role = label(v, "role", trace->arena, &scratch);
-    c->input = label(v, "input", trace->arena, &scratch);
+    c->input = user_text(request, trace->arena, &scratch);
+}
+
+void team_trace_call_again(struct team_trace *trace, uint32_t call, int64_t at_ms)
+{
+    call_at(trace, call)->started_ms = at_ms;
+}
+
+static void add_text(struct team_trace *trace, struct team_call *c, struct span text)
+{
+    char *all = grown(trace->arena, (void *)c->text.p, c->text.n, &c->text_cap, 1, c->text.n + text.n);
+    if (text.n)
+        memcpy(all + c->text.n, text.p, text.n);
+    c->text = span_make(all, c->text.n + text.n);
 }
 
 void team_trace_chunk(struct team_trace *trace, uint32_t call, struct span text, int64_t at_ms)
 {
-    CLEANUP(buf_done) struct buf out = { 0 }, all = { 0 };
+    CLEANUP(buf_done) struct buf out = { 0 };
     struct team_call *c = call_at(trace, call);
-    buf_span(&all, c->text);
-    buf_span(&all, text);
-    c->text = arena_copy(trace->arena, buf_view(&all));
+    add_text(trace, c, text);
     struct jw w = begin_event(trace, "model-output-chunk", at_ms, &out);
     jw_key(&w, "agentId"), jw_str(&w, c->agent_id);
     jw_key(&w, "role"), jw_str(&w, c->role);
@@ -240,7 +266,7 @@ void team_trace_call_failed(struct team_trace *trace, uint32_t call)
         if (trace->events[i].call != call)
             trace->events[kept++] = trace->events[i];
     trace->event_count = kept;
-    call_at(trace, call)->text = SPAN_NONE;
+    call_at(trace, call)->text.n = 0;
     call_at(trace, call)->chunks = 0;
 }
 

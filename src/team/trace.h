@@ -4,6 +4,8 @@
  * The same fold serves a run's ledger and a simulated host: feed it what happened, in order, with the time of each. It owns no
  * clock and makes no id but those that follow from the run id. Everything it hands out is canonical JSON in its arena.
  *
+ * With a `sink` events are handed to it as they come and nothing is kept of them, which a trace could not do without.
+ *
  * Deltas of a call that failed and was made again count as if they had never been: team_trace_call_failed drops their events, so
  * that a trace with a crash in it equals the one without. */
 #pragma once
@@ -28,6 +30,8 @@ struct team_trace {
     size_t             entry_count, entry_cap;
     struct team_cost   cost;  /* of the last event that has one */
     struct span        output; /* JSON text of the final output; empty: not finished */
+    void (*sink)(void *user, const struct team_event *event); /* event->json: until it returns */
+    void  *sink_user;
 };
 
 /* `run_id` and `intent` are copied. */
@@ -40,6 +44,8 @@ void team_trace_init(struct team_trace *trace, const struct team *team, struct s
 size_t team_trace_emit(struct team_trace *trace, struct span name, struct span value, int64_t at_ms);
 /* FX_MODEL number `call`: its request and labels as the machine gave them. */
 void   team_trace_call(struct team_trace *trace, uint32_t call, struct span request, struct span labels, int64_t at_ms);
+/* The call is made again after a crash, or after an error that is worth another try. */
+void   team_trace_call_again(struct team_trace *trace, uint32_t call, int64_t at_ms);
 /* One chunk of a streaming call, also an empty one. */
 void   team_trace_chunk(struct team_trace *trace, uint32_t call, struct span text, int64_t at_ms);
 void   team_trace_answer(struct team_trace *trace, uint32_t call, struct jv answer, int64_t at_ms);

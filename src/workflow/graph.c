@@ -581,12 +581,20 @@ static void set_member(struct slot *slot, struct jv v, struct arena *arena)
     slot_set(slot, buf_view(&text), arena);
 }
 
+/* A team that is the whole run has no other checkpoint to be replayed from but its end. */
+static bool wants_start(const struct machine *m)
+{
+    const struct plan *inner = m->graph->node_count == 1 ? m->graph->nodes[0].inner : NULL;
+    return inner && strcmp(inner->ops->kind, "team") == 0;
+}
+
 static void begin(struct turn *t)
 {
     struct machine *m = t->m;
+    bool fresh = m->life == LIFE_NEW;
     struct jv start = json_read(t->in->value, t->out->arena), values = jv_get(start, "values");
 
-    if (m->life == LIFE_NEW) {
+    if (fresh) {
         set_member(&m->input, jv_get(start, "input"), m->arena);
         if (jv_is(values, JSON_OBJECT))
             set_member(&m->values, values, m->arena);
@@ -596,6 +604,8 @@ static void begin(struct turn *t)
     rewind_flights(m);
     m->paused = false;
     m->life = LIFE_RUNNING;
+    if (fresh && wants_start(m))
+        checkpoint(t, CHECKPOINT_START, NO_INDEX);
 }
 
 /* The node that waits for exactly this input, or NO_INDEX: late answers are nobody's. */

@@ -49,7 +49,10 @@ describe('T retention', { concurrency: 2 }, () => {
         assert.equal(twice.current_attempt_no, 2);
         const [before] = (await api.ok(api.get('/runs/failures', { agent_id: flaky }), 200)).items;
         assert.deepEqual([before.status, before.can_retry, before.can_replay], ['open', true, true]);
-        const summary = (await api.ok(api.get('/runs/observability/summary', { agent_id: flaky }), 200));
+        const figures = () => Promise.all(['summary', 'capabilities', 'bindings'].map((what) =>
+            api.ok(api.get(`/runs/observability/${what}`, { agent_id: flaky }), 200)));
+        const counted = await figures();
+        assert.ok(counted[1].count > 0 && counted[2].count > 0);
 
         problem(await gone(api, done), 'ledger_expired');
         problem(await gone(api, twice), 'ledger_expired');
@@ -79,7 +82,7 @@ describe('T retention', { concurrency: 2 }, () => {
             assert.deepEqual(detail, { failure: item });
         }
         problem(await api.post(`/runs/${twice.run_id}/retry`, {}), 'retry_not_possible');
-        assert.deepEqual(await api.ok(api.get('/runs/observability/summary', { agent_id: flaky }), 200), summary);
+        assert.deepEqual(await figures(), counted);
         const again = await api.ok(api.post(`/runs/${done.run_id}/rerun`, undefined), 201);
         assert.deepEqual((await api.until(again.run_id)).output, done.output);
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The figures of store/aggregate.h against the definitions themselves (agent-runs.md 8), over random rows: each figure is computed
- * here by looking at all rows, one figure at a time, the percentile by sorting. On SQLite and on PostgreSQL (PERDURE_TEST_PG). */
+/* The figures of store/aggregate.h against the definitions themselves (agent-runs.md 8), over random rows: each figure is
+ * computed here by looking at all rows, one figure at a time, the percentile by sorting. On SQLite and on PostgreSQL
+ * (PERDURE_TEST_PG). */
 #include "store/aggregate.h"
 #include "store/tally.h"
 #include "support/store_fixture.h"
@@ -67,7 +68,8 @@ static int tear_down(void **state)
 
 static void random_figures(struct world *world, struct stat_row *row)
 {
-    static const struct span names[] = { { NULL, 0 }, { "", 0 }, { "core.echo", 9 }, { "core.emit", 9 }, { "a", 1 }, { "b\0c", 3 } };
+    static const struct span names[] = { { NULL, 0 }, { "", 0 }, { "core.echo", 9 }, { "core.emit", 9 }, { "a", 1 },
+                                         { "b\0c", 3 } };
     static const struct span versions[] = { { NULL, 0 }, { "1", 1 }, { "2", 1 } };
     static const struct span bindings[] = { { "builtin", 7 }, { "human", 5 }, { NULL, 0 } };
     static const struct span categories[] = { { "tool", 4 }, { "model", 5 }, { "human", 5 }, { "internal", 8 } };
@@ -92,8 +94,9 @@ static void add_rows(struct world *world, size_t more)
     assert_true(world->count + more <= ROWS_MOST);
     for (size_t i = 0; i < more; i++) {
         struct stat_row *row = &world->rows[world->count];
-        *row = (struct stat_row){ .workspace = id_of(1, pick(world, 2)), .kind = pick(world, 4), .created_ms = pick(world, HOURS) * 3600000,
-                                  .run = id_of(2, (unsigned)world->count), .attempt_no = 1, .op = pick(world, 3), .agent = id_of(3, pick(world, 3)) };
+        *row = (struct stat_row){ .workspace = id_of(1, pick(world, 2)), .kind = pick(world, 4),
+                                  .created_ms = pick(world, HOURS) * 3600000, .run = id_of(2, (unsigned)world->count),
+                                  .attempt_no = 1, .op = pick(world, 3), .agent = id_of(3, pick(world, 3)) };
         random_figures(world, row);
         batch_put(batch, TABLE_stat, row);
         world->count++;
@@ -123,8 +126,9 @@ static void add_live_runs(struct world *world)
 {
     struct batch *batch = batch_new(world->fixture.store);
     for (unsigned i = 0; i < LIVE_MOST; i++) {
-        world->live[i] = (struct run_row){ .workspace = id_of(1, pick(world, 2)), .id = id_of(4, i), .agent = id_of(3, pick(world, 3)),
-                                           .status = pick(world, 4), .attempt_no = 1 + (int64_t)pick(world, 3),
+        world->live[i] = (struct run_row){ .workspace = id_of(1, pick(world, 2)), .id = id_of(4, i),
+                                           .agent = id_of(3, pick(world, 3)), .status = pick(world, 4),
+                                           .attempt_no = 1 + (int64_t)pick(world, 3),
                                            .created_ms = pick(world, HOURS) * 3600000 };
         if (pick(world, 3) == 0)
             world->live[i].replayed_from = id_of(5, i);
@@ -325,8 +329,10 @@ static bool before(const struct stat_group *a, const struct stat_group *b)
     return by_name ? by_name < 0 : order(a->version, b->version) < 0;
 }
 
-/* No group is missing when their rows are all rows; none is there twice when they are in strict order. Pages are cut from that. */
-static void check_groups(const struct world *world, struct reader *reader, const struct stat_window *window, enum stat_group_by by)
+/* No group is missing when their rows are all rows; none is there twice when they are in strict order. Pages are cut from
+ * that. */
+static void check_groups(const struct world *world, struct reader *reader, const struct stat_window *window,
+                         enum stat_group_by by)
 {
     struct asked      asked = { world, window, STAT_NODE, NULL, by };
     struct stat_group groups[GROUPS_MOST], page[3];
@@ -354,8 +360,8 @@ static void check_groups(const struct world *world, struct reader *reader, const
 
 static struct stat_window random_window(struct world *world)
 {
-    struct stat_window window = { .workspace = id_of(1, pick(world, 2)), .from_ms = INT64_MIN, .to_ms = INT64_MAX, .live = live_statuses,
-                                  .live_count = ARRAY_LEN(live_statuses) };
+    struct stat_window window = { .workspace = id_of(1, pick(world, 2)), .from_ms = INT64_MIN, .to_ms = INT64_MAX,
+                                  .live = live_statuses, .live_count = ARRAY_LEN(live_statuses) };
     if (pick(world, 2))
         window.from_ms = pick(world, HOURS) * 3600000 + pick(world, 2);
     if (pick(world, 2))
@@ -429,7 +435,9 @@ int main(void)
         cmocka_unit_test(the_percentile_is_the_nearest_rank),
         cmocka_unit_test_setup_teardown(figures_are_what_the_rows_say, set_up_sqlite, tear_down),
     };
-    const struct CMUnitTest pg[] = { { "figures_are_what_the_rows_say (pg)", figures_are_what_the_rows_say, set_up_pg, tear_down, NULL } };
+    const struct CMUnitTest pg[] = {
+        { "figures_are_what_the_rows_say (pg)", figures_are_what_the_rows_say, set_up_pg, tear_down, NULL },
+    };
     const struct CMUnitTest none[] = { { "on PostgreSQL", no_server, NULL, NULL, NULL } };
     int failed = cmocka_run_group_tests(sqlite, NULL, NULL);
     failed += fixture_has(&db_pg) ? cmocka_run_group_tests(pg, NULL, NULL) : cmocka_run_group_tests(none, NULL, NULL);

@@ -9,7 +9,7 @@ enum { LIMIT_MAX = 10000 };
 struct asked {
     uint64_t after;
     int64_t  limit; /* 0: none */
-    bool     wait, sse;
+    bool     wait, sse, outputs, subnodes;
 };
 
 static bool read_flag(struct call *call, const char *name, bool def)
@@ -27,13 +27,16 @@ static bool read_asked(struct call *call, struct asked *ret)
     struct span after = call_query(call, "after_seq"), limit = call_query(call, "limit"), accept;
     int64_t     n = 0;
     *ret = (struct asked){ .wait = read_flag(call, "wait", true) };
-    (void)read_flag(call, "include_output", false); /* no client can read what it would add */
+    ret->outputs = read_flag(call, "include_output", false); /* no published client can read what it adds */
+    ret->subnodes = read_flag(call, "subnodes", false);
     if (after.p && !call_parse_count(after, &n))
         issue_add_parameter(&call->issues, "after_seq", "range", "must be an integer from 0 on");
     ret->after = (uint64_t)n;
     if (limit.p && (!call_parse_count(limit, &ret->limit) || ret->limit < 1 || ret->limit > LIMIT_MAX))
         issue_add_parameter(&call->issues, "limit", "range", "must be an integer from 1 to %d", LIMIT_MAX);
     ret->sse = http_header(call->req, "Accept", &accept) && accept.n >= 17 && memcmp(accept.p, "text/event-stream", 17) == 0;
+    if (ret->subnodes && !ret->sse) /* they would end every client's stream of lines (3.5) */
+        issue_add_parameter(&call->issues, "subnodes", "unsupported", "is for text/event-stream only");
     return !call_invalid(call, ERR_INVALID_PARAMETER);
 }
 
@@ -79,13 +82,21 @@ static bool stored_frame(void *user, const struct frame *frame)
         uint64_t first = r->ref.base + record.wf;
         if (record.seq <= r->seq)
             continue;
-        if (!r->whole && first >= r->asked.after && record_wf(record.flags))
+        if (!r->whole && first >= r->asked.after && (record_wf(record.flags) || r->asked.subnodes))
             return false; /* the follower begins here */
         flow_events(&r->ref, &record, r->asked.after, stored_line, r);
         r->seq = record.seq;
         r->ended = record.flags & REC_TERMINAL && record_wf(record.flags);
     }
     return r->left != 0;
+}
+
+static struct flow_ref ref_of(const struct reading *r, struct uuid attempt)
+{
+    struct flow_ref ref = flow_ref_make(&r->row, attempt, r->ref.base);
+    ref.outputs = r->asked.outputs;
+    ref.subnodes = r->asked.subnodes;
+    return ref;
 }
 
 /* Older attempts from the event behind `after` on; the current one's numbers go on behind them. */
@@ -102,7 +113,7 @@ static enum err read_older(struct reader *reader, struct reading *r)
             e = ERR_OK;
             continue;
         }
-        r->ref = flow_ref_make(&r->row, old.id, r->ref.base);
+        r->ref = ref_of(r, old.id);
         r->seq = 0;
         if (!e)
             e = reader_frames(reader, (uint64_t)old.stream, 0, SIZE_MAX, stored_frame, r);
@@ -111,7 +122,7 @@ static enum err read_older(struct reader *reader, struct reading *r)
         if (!e)
             r->ref.base += place.wf_total;
     }
-    r->ref = flow_ref_make(&r->row, r->row.attempt, r->ref.base);
+    r->ref = ref_of(r, r->row.attempt);
     r->seq = 0;
     r->ended = false;
     r->whole = whole;
@@ -175,14 +186,14 @@ static void follow(struct call *call, struct reading *r)
     }
     struct flow_ref *ref = mem_alloc(sizeof *ref);
     *ref = r->ref;
-    struct follower *follower = follower_new(place.stream, r->asked.sse ? &workflow_sse : &workflow_ndjson, ref, r->seq,
-                                             call->cred->row.expires_ms);
+    const struct wire_format *format = workflow_format(r->asked.sse, r->asked.outputs, r->asked.subnodes);
+    struct follower          *follower = follower_new(place.stream, format, ref, r->seq, call->cred->row.expires_ms);
     stream_unref(place.stream);
     put_headers(call, r->asked.sse);
     struct buf first = { 0 };
     if (r->out.len)
         http_chunk(&first, buf_view(&r->out));
-    sink_begin_behind(call, follower, first);
+    sink_begin_behind(call, follower, first, r->left);
 }
 
 static void read_done(struct read_job *job)

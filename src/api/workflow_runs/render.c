@@ -63,13 +63,16 @@ void flow_ascii(struct span json, struct buf *out)
     buf_put(out, json.p + plain, json.n - plain);
 }
 
-void flow_artifact(struct jw *w, const char *key, struct span json)
+enum { INCLUDED_MAX = 1 << 20 };
+
+void flow_artifact(struct jw *w, const char *key, struct span json, bool included)
 {
     struct arena arena = { 0 };
     struct buf   canonical = { 0 }, hex = { 0 };
     json_canonical(json_read(json, &arena), JSON_JCS, &canonical);
     struct sha256 hash = sha256_of(buf_view(&canonical));
     buf_hex(&hex, hash.b, sizeof hash.b);
+    included = included && canonical.len <= INCLUDED_MAX;
     jw_obj(w);
     jw_key(w, "artifact_key");
     jw_cstr(w, key);
@@ -80,8 +83,12 @@ void flow_artifact(struct jw *w, const char *key, struct span json)
     jw_key(w, "sha256");
     jw_str(w, buf_view(&hex));
     jw_key(w, "included");
-    jw_bool(w, false);
+    jw_bool(w, included);
     jw_end(w);
+    if (included) {
+        jw_key(w, "content");
+        jw_raw(w, buf_view(&canonical));
+    }
     jw_end(w);
     buf_done(&canonical);
     buf_done(&hex);
@@ -95,7 +102,8 @@ struct rendering {
     const struct record   *record;
     struct arena           arena;
     struct jv              pub, priv;
-    uint64_t               seq, after; /* seq: of the next event */
+    uint64_t               seq, after; /* seq: of the last event */
+    bool                   extra;      /* of a node that is none of the plan: not counted */
     struct buf             json, text;
     struct jw              w;
     const char            *type;
@@ -106,7 +114,7 @@ struct rendering {
 static void begin(struct rendering *r, const char *type)
 {
     r->type = type;
-    r->seq++;
+    r->seq += !r->extra;
     r->json.len = 0;
     r->w = jw_on(&r->json);
     struct jw *w = &r->w;
@@ -126,7 +134,7 @@ static void begin(struct rendering *r, const char *type)
 static void end(struct rendering *r)
 {
     jw_end(&r->w);
-    if (r->seq <= r->after)
+    if (r->extra ? r->seq < r->after : r->seq <= r->after)
         return;
     r->text.len = 0;
     flow_ascii(buf_view(&r->json), &r->text);
@@ -137,7 +145,7 @@ static void put_node(struct rendering *r)
 {
     struct span name = r->record->type == REC_MODEL_DELTA ? r->record->node : jv_string(jv_get(r->pub, "node"), &r->arena);
     jw_key(&r->w, "node_id");
-    jw_str(&r->w, flow_node(name));
+    jw_str(&r->w, r->ref->subnodes ? name : flow_node(name));
 }
 
 static void put_text(struct rendering *r, const char *name, struct jv value)
@@ -214,7 +222,7 @@ static void run_finished(struct rendering *r)
     begin(r, "run_completed");
     put_hash(r);
     jw_key(&r->w, "outputs");
-    flow_artifact(&r->w, "run_outputs.v0", whole(r, "output"));
+    flow_artifact(&r->w, "run_outputs.v0", whole(r, "output"), r->ref->outputs);
     end(r);
 }
 
@@ -257,7 +265,7 @@ static void node_finished(struct rendering *r)
     begin(r, "node_output");
     put_node(r);
     jw_key(&r->w, "output");
-    flow_artifact(&r->w, "node_output.v0", whole(r, "output"));
+    flow_artifact(&r->w, "node_output.v0", whole(r, "output"), r->ref->outputs);
     end(r);
     node_plain(r, "node_succeeded");
 }
@@ -383,18 +391,22 @@ static void model_finished(struct rendering *r)
     end(r);
 }
 
+/* Always text; what the model gave as an object is its JSON. */
+static void put_arguments(struct rendering *r, struct jv v)
+{
+    jw_key(&r->w, "arguments");
+    jw_str(&r->w, jv_is(v, JSON_STRING) ? jv_string(v, &r->arena) : jv_is(v, JSON_NONE) ? SPAN("{}") : jv_raw(v));
+}
+
 static void put_tool_call(struct rendering *r, bool arguments)
 {
-    struct jw  *w = &r->w;
-    struct jv   text = jv_get(r->pub, "arguments");
+    struct jw *w = &r->w;
     jw_key(w, "tool_call");
     jw_obj(w);
     put_text(r, "id", jv_get(r->pub, "tool_call_id"));
     put_text(r, "name", jv_get(r->pub, "tool"));
-    if (arguments) {
-        jw_key(w, "arguments");
-        jw_str(w, jv_is(text, JSON_STRING) ? jv_string(text, &r->arena) : jv_is(text, JSON_NONE) ? SPAN("{}") : jv_raw(text));
-    }
+    if (arguments)
+        put_arguments(r, jv_get(r->pub, "arguments"));
     jw_end(w);
 }
 
@@ -471,9 +483,9 @@ static void node_waiting(struct rendering *r)
         jw_obj(w);
         jw_key(w, "tool_call");
         jw_obj(w);
-        put_text(r, "id", jv_get(it.value, "id"));
-        put_text(r, "name", jv_get(it.value, "name"));
-        put_text(r, "arguments", jv_get(it.value, "arguments"));
+        put_text(r, "id", jv_get(it.value, "tool_call_id"));
+        put_text(r, "name", jv_get(it.value, "tool"));
+        put_arguments(r, jv_get(it.value, "arguments"));
         jw_end(w);
         jw_end(w);
     }
@@ -604,19 +616,31 @@ static void render(struct rendering *r)
     }
 }
 
+/* A record of an item of a fan-out that counts nothing, but is of a kind that would if the item were a node. */
+static bool is_extra(struct rendering *r)
+{
+    struct span name = jv_string(jv_get(r->pub, "node"), &r->arena);
+    bool        kind = r->record->type == REC_NODE_STARTED || r->record->type == REC_NODE_FINISHED ||
+                (r->record->type == REC_NODE_FAILED && !jv_is(jv_get(r->pub, "will_retry"), JSON_TRUE));
+    return kind && flow_node(name).n < name.n;
+}
+
 void flow_events(const struct flow_ref *ref, const struct record *record, uint64_t after,
                  void (*line)(void *user, uint64_t seq, const char *type, struct span json), void *user)
 {
     unsigned n = record_wf(record->flags);
-    if (!n || ref->base + record->wf + n <= after)
+    uint64_t before = ref->base + record->wf;
+    if ((!n && !ref->subnodes) || (n && before + n <= after))
         return;
-    struct rendering r = { .ref = ref, .record = record, .after = after, .seq = ref->base + record->wf, .line = line, .user = user };
+    struct rendering r = { .ref = ref, .record = record, .after = after, .seq = before, .line = line, .user = user };
     if (record->pub.n)
         r.pub = json_read(record->pub, &r.arena);
     if (record->priv.n)
         r.priv = json_read(record->priv, &r.arena);
-    render(&r);
-    assert(r.seq == ref->base + record->wf + n);
+    r.extra = !n && is_extra(&r);
+    if (n || r.extra)
+        render(&r);
+    assert(r.seq == before + n);
     buf_done(&r.json);
     buf_done(&r.text);
     arena_done(&r.arena);
@@ -673,11 +697,15 @@ static void sse_heartbeat(const void *ctx, uint64_t latest_seq, int64_t now_ms, 
 
 enum { KEEP_ALIVE_MS = 15000 };
 
-const struct wire_format workflow_ndjson = {
-    .name = "workflow-ndjson", .event = ndjson_event, .heartbeat = ndjson_heartbeat, .heartbeat_ms = KEEP_ALIVE_MS,
-    .reset_on_fault = true, .ageless = true, .ctx_free = free,
+#define FORMAT(kind, suffix) { .name = "workflow-" #kind suffix, .event = kind##_event, .heartbeat = kind##_heartbeat, \
+                               .heartbeat_ms = KEEP_ALIVE_MS, .reset_on_fault = true, .ageless = true, .ctx_free = free }
+static const struct wire_format lines[] = { FORMAT(ndjson, ""), FORMAT(ndjson, "-outputs") };
+static const struct wire_format frames[] = {
+    FORMAT(sse, ""), FORMAT(sse, "-outputs"), FORMAT(sse, "-subnodes"), FORMAT(sse, "-outputs-subnodes"),
 };
-const struct wire_format workflow_sse = {
-    .name = "workflow-sse", .event = sse_event, .heartbeat = sse_heartbeat, .heartbeat_ms = KEEP_ALIVE_MS, .reset_on_fault = true,
-    .ageless = true, .ctx_free = free,
-};
+#undef FORMAT
+
+const struct wire_format *workflow_format(bool sse, bool outputs, bool subnodes)
+{
+    return sse ? &frames[outputs + 2 * subnodes] : &lines[outputs];
+}

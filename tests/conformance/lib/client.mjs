@@ -48,7 +48,7 @@ export class Client {
             all['Content-Type'] = 'application/json';
         }
         if (all['Content-Type'] === '') delete all['Content-Type'];
-        const target = path.startsWith('/v1/') || ROOT_PATHS.has(path) ? path : API + path;
+        const target = path.startsWith('/v1/') || path.startsWith('/api/v1/') || ROOT_PATHS.has(path) ? path : API + path;
         const response = await fetch(this.base + target + queryString(query), {
             method, headers: all, body: payload, signal, redirect: 'manual',
         });

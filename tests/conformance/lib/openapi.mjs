@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Holds answers against the OpenAPI document that the server serves. In the test files of this folder every answer that lib/client.mjs
-// sees has to be described: method and path, status, content type, and the body by its schema. (Others use the client as it is.)
+// Holds answers against the OpenAPI document that the server serves. In the test files of this folder and of tests/workflow every answer
+// that lib/client.mjs sees has to be described: method and path, status, content type, and the body by its schema. (Others use the client as it is.)
 // A request that was accepted has to fit its own schema, too. Objects are looked at more strictly than the document asks of clients:
 // a member that is not described is an error.
 import assert from 'node:assert/strict';
 
-export const checking = /\/tests\/conformance\/[^/]+\.test\.mjs$/.test(process.argv[1] ?? '');
+export const checking = /\/tests\/(conformance|workflow)\/[^/]+\.test\.mjs$/.test(process.argv[1] ?? '');
 const METHODS = ['get', 'head', 'post', 'put', 'patch', 'delete', 'options'];
 // Refused before anybody looked for a route.
 const BEFORE_ROUTING = new Set([400, 408, 413, 414, 431, 503]);
@@ -84,7 +84,7 @@ export function complaint(book, { method, target, status, headers, text, json, s
     const path = decoded(target.split(/[?#]/)[0]);
     const verb = method.toLowerCase();
     const route = book.routes.find((r) => r.pattern.test(path));
-    const error = { $ref: '#/components/schemas/Error' };
+    const error = { $ref: `#/components/schemas/${path.startsWith('/api/v1/') ? 'FlowError' : 'Error'}` };
     const isError = () => (verb === 'head' ? null : json === undefined ? `no JSON: ${text?.slice(0, 200)}` : book.validate(error, true, json));
     if (!route) return status === 404 || BEFORE_ROUTING.has(status) ? isError() : `${path} is not described, and ${status}`;
     const operation = METHODS.includes(verb) ? route.item[verb] : undefined;

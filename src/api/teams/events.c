@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* events.c - the event stream of a team's run, live: the contract's events and nothing else (teams.md 3, 11.1).
+ *
+ * What an event says depends on what came before it (a chunk repeats its turn's prompt and all of its text), so each follower
+ * has a fold of its own that begins with the attempt's first record. A reader that comes back names the last record it has seen
+ * (Last-Event-ID, afterSeq); what lies before is folded and not sent. */
+#include "api/sink.h"
+#include "api/teams/routes.h"
+#include <stdio.h>
+#include <stdlib.h>
+
+struct team_stream {
+    struct team_fold *fold;
+    struct buf       *out;   /* of the record that is being rendered */
+    uint64_t          seq, after;
+    bool              lines; /* NDJSON, not SSE */
+};
+
+static void put_event(void *user, const struct team_event *event)
+{
+    struct team_stream *ts = user;
+    if (ts->seq <= ts->after)
+        return;
+    if (ts->lines) {
+        buf_printf(ts->out, "%zx\r\n", event->json.n + 1);
+        buf_span(ts->out, event->json);
+        BUF_LIT(ts->out, "\n\r\n");
+        return;
+    }
+    struct span head = span_of("event: team_event\ndata: ");
+    char        id[32];
+    int         digits = snprintf(id, sizeof id, "id: %llu\n", (unsigned long long)ts->seq);
+    buf_printf(ts->out, "%zx\r\n", (size_t)digits + head.n + event->json.n + 2);
+    buf_put(ts->out, id, (size_t)digits);
+    buf_span(ts->out, head);
+    buf_span(ts->out, event->json);
+    BUF_LIT(ts->out, "\n\n\r\n");
+}
+
+/* On the reader thread; the ctx is this follower's own (wire_format.remembers). */
+static void stream_event(const void *ctx, const struct record *record, struct buf *out)
+{
+    struct team_stream *ts = (struct team_stream *)(uintptr_t)ctx;
+    if (record->seq <= ts->seq)
+        return;
+    ts->seq = record->seq;
+    ts->out = out;
+    team_fold_take(ts->fold, record);
+}
+
+static void put_chunk(struct buf *out, struct span bytes)
+{
+    buf_printf(out, "%zx\r\n", bytes.n);
+    buf_span(out, bytes);
+    BUF_LIT(out, "\r\n");
+}
+
+static void sse_heartbeat(const void *ctx, uint64_t latest_seq, int64_t now_ms, struct buf *out)
+{
+    (void)ctx, (void)now_ms;
+    char text[96];
+    int  n = snprintf(text, sizeof text, "event: heartbeat\ndata: {\"latest_seq\":%llu}\n\n", (unsigned long long)latest_seq);
+    put_chunk(out, span_make(text, (size_t)n));
+}
+
+static void lines_heartbeat(const void *ctx, uint64_t latest_seq, int64_t now_ms, struct buf *out)
+{
+    (void)ctx, (void)latest_seq, (void)now_ms;
+    put_chunk(out, SPAN("\n"));
+}
+
+static void sse_farewell(const void *ctx, enum follow_end end, enum record_type last, uint64_t latest_seq, int64_t now_ms,
+                         struct buf *out)
+{
+    (void)ctx, (void)now_ms;
+    if (end != FOLLOW_DONE)
+        return; /* a plain end: the client comes back */
+    const char *reason = last == REC_RUN_CANCELLED ? "cancelled" : last == REC_RUN_FAILED ? "failed" : "completed";
+    char        text[128];
+    int n = snprintf(text, sizeof text, "event: close\ndata: {\"status\":\"%s\",\"latest_seq\":%llu}\n\n", reason,
+                     (unsigned long long)latest_seq);
+    put_chunk(out, span_make(text, (size_t)n));
+}
+
+static void stream_free(void *ctx)
+{
+    struct team_stream *ts = ctx;
+    team_fold_free(ts->fold);
+    free(ts);
+}
+
+static const struct wire_format team_sse = { .name = "team-sse", .event = stream_event, .heartbeat = sse_heartbeat,
+                                             .farewell = sse_farewell, .ctx_free = stream_free, .remembers = true };
+/* A clean end reads as the end of the run: whoever must come back is cut off. */
+static const struct wire_format team_lines = { .name = "team-lines", .event = stream_event, .heartbeat = lines_heartbeat,
+                                               .ctx_free = stream_free, .remembers = true, .reset_on_fault = true };
+
+/* ---- the request ---- */
+
+static bool wants_lines(struct call *call)
+{
+    struct span accept;
+    return http_header(call->req, "Accept", &accept) &&
+           (memmem(accept.p, accept.n, "ndjson", 6) || memmem(accept.p, accept.n, "jsonl", 5));
+}
+
+static bool read_after(struct call *call, uint64_t *ret)
+{
+    struct span text = call_query(call, "afterSeq"), last;
+    int64_t     after = 0;
+    if (http_header(call->req, "Last-Event-ID", &last) && last.n)
+        text = last;
+    if (text.p && (!call_parse_count(text, &after) || after < 0))
+        issue_add_parameter(&call->issues, "afterSeq", "range", "must be an integer from 0 on");
+    *ret = (uint64_t)after;
+    return !call_invalid(call, ERR_INVALID_PARAMETER);
+}
+
+/* From the engine thread's own reader: the rows of a run and its plan are in one place each. */
+static enum err find_team(struct call *call, struct uuid run, struct span node, struct team_place *ret, struct uuid *ret_attempt,
+                          struct error *error)
+{
+    struct run_row row = { 0 };
+    enum err       e = run_row_get(call->api->engine, call->workspace, run, &call->arena, &row);
+    if (e)
+        return error_set(error, e == ERR_RUN_NOT_FOUND ? e : ERR_STORAGE, "", "no such run in this workspace");
+    struct reader *reader = engine_reader(call->api->engine);
+    if (reader_begin(reader, &call->arena))
+        return error_set(error, ERR_STORAGE, "", "the store cannot be read");
+    e = team_place_read(reader, &row, node, &call->arena, ret, error);
+    reader_end(reader);
+    if (uuid_is_nil(*ret_attempt))
+        *ret_attempt = row.attempt;
+    return e;
+}
+
+static void begin(struct call *call, const struct attempt_place *place, const struct team_place *team, uint64_t after)
+{
+    struct team_stream *ts = mem_alloc(sizeof *ts);
+    *ts = (struct team_stream){ .after = after, .lines = wants_lines(call) };
+    ts->fold = team_fold_new(place->run, team, put_event, ts);
+    const struct wire_format *format = ts->lines ? &team_lines : &team_sse;
+    struct follower *follower = follower_new(place->stream, format, ts, 0, call->cred->row.expires_ms);
+    buf_printf(&call->headers, "Content-Type: %s\r\nCache-Control: no-cache, no-transform\r\nX-Accel-Buffering: no\r\n",
+               ts->lines ? "application/x-ndjson" : "text/event-stream; charset=utf-8");
+    if (call->api->config.cors_origin)
+        buf_printf(&call->headers, "Access-Control-Allow-Origin: %s\r\n", call->api->config.cors_origin);
+    sink_begin(call, follower, NULL, NULL);
+}
+
+void team_events(struct call *call)
+{
+    struct uuid          run, attempt = { 0 };
+    struct attempt_place place;
+    struct team_place    team;
+    uint64_t             after;
+    struct error         error = { 0 };
+    struct span          node = call_query(call, "node"), id = call_query(call, "attemptId");
+    if (!read_after(call, &after) || !sink_allowed(call))
+        return;
+    if (!call_path_uuid(call, 0, &run)) {
+        call_fail(call, ERR_RUN_NOT_FOUND, "", "no such run in this workspace");
+        return;
+    }
+    if (id.p && !uuid_parse(id, &attempt)) {
+        call_fail(call, ERR_ATTEMPT_NOT_FOUND, "attemptId", "the run has no such attempt");
+        return;
+    }
+    enum err e = find_team(call, run, node, &team, &attempt, &error);
+    if (!e)
+        e = attempt_open(call->api->engine, call->workspace, run, attempt, &place, &error);
+    if (e) {
+        call_error(call, &error);
+        return;
+    }
+    begin(call, &place, &team, after);
+    stream_unref(place.stream);
+}
