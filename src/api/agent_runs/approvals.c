@@ -45,8 +45,11 @@ static void render_approval(struct jw *w, const struct wait_row *row)
     put_text_or_null(w, "node", row->node);
     jw_key(w, "status");
     jw_cstr(w, wait_status_name((enum wait_status)row->status));
+    jw_key(w, "kind");
+    jw_cstr(w, wait_kind_name((enum wait_kind)row->kind));
     put_text_or_null(w, "prompt", row->prompt);
     put_json_or_null(w, "schema", row->schema_json);
+    put_json_or_null(w, "details", row->options);
     put_time_or_null(w, "expires_at", row->expires_ms);
     put_time_or_null(w, "decided_at", row->decided_ms);
     put_text_or_null(w, "decided_by", row->decided_by.n ? row->decided_by : SPAN_NONE);
