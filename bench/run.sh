@@ -8,7 +8,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
-all_scenes=(append post create wait fanout latency tokens agents cancel replay streams footprint scale)
+all_scenes=(append post create wait fanout latency tokens agents cancel replay teams streams footprint scale)
 repeats=${BENCH_REPEATS:-3}
 perdure=${PERDURE_BIN:-$root/build/perdure}
 tools=${BENCH_TOOLS:-$root/build/bench}
@@ -646,6 +646,59 @@ replay_scene() {
     row replay "100 followers from the store, events/s : nchan from memory" /s "$(median run_replay)" "$(median nchan_replay)" ">=2.5"
     row replay "one reader in process, 300-byte events/s" /s "$(median read)" - ">=2000000"
     row replay "one reader in process, 60-byte events/s" /s "$(median read60)" - -
+}
+
+# ---- teams: 1,000 broadcasts at once --------------------------------------------------------------------------------
+
+# Eight agents, two rounds; each turn is said in five pieces, so many ms apart.
+team_agent() { # ms
+    local agents
+    agents=$(for i in 1 2 3 4 5 6 7 8; do printf '{"id":"a%d","role":"member"},' $i; done)
+    printf '{"name":"team-%d","definition":{"format":1,"team":{"intent":"Agree on one sentence.","protocol":"broadcast","agents":[%s],
+        "model":{"provider":"scripted","script":{"text":"so says the whole team","interval_ms":%d}}}}}' "$1" "${agents%,}" "$1" >"$work/agent.json"
+    "$perdure" agents apply "$work/agent.json" --json | grep -oE '"agent_id": *"[^"]+' | sed 's/.*"//'
+}
+all_completed() { # count: waits, prints when (ms)
+    local tries=9000
+    until [ "$(look "/v1/api/runs?limit=1&status=completed" | grep -oE '"total": *[0-9]+' | grep -oE '[0-9]+$')" -ge "$1" ]; do
+        tries=$((tries - 1))
+        [ $tries -gt 0 ] || die "the teams do not end"
+        sleep 0.01
+    done
+    date +%s%3N
+}
+durations() { for at in 0 100 200 300 400; do look "/v1/api/runs?limit=100&offset=$at&status=completed" | grep -oE '"duration_ms": *[0-9]+' | grep -oE '[0-9]+$'; done; }
+
+teams_scene() {
+    local id began ended before during curl_auth=(-H 'Authorization: Bearer dev')
+    for _ in $(seq "$repeats"); do
+        serve
+        id=$(team_agent 0)
+        start_runs "$id" '"go"' 20 # warm
+        all_completed 20 >/dev/null
+        began=$(date +%s%3N)
+        start_runs "$id" '"go"' 1000
+        ended=$(all_completed 1020)
+        keep team_turns "$(calc "16000 * 1000 / ($ended - $began)")"
+        unserve
+        serve
+        id=$(team_agent 500)
+        start_runs "$id" '"go"' 1
+        all_completed 1 >/dev/null
+        keep team_lone_ms "$(calc "($(durations | head -n 1) - 2 * 4 * 500) / 2")"
+        before=$(resident_mb "$server")
+        start_runs "$id" '"go"' 1000
+        sleep 1 # all of them are in their first round
+        during=$(resident_mb "$server")
+        all_completed 1001 >/dev/null
+        keep team_kb "$(calc "($during - $before) * 1024 / 1000")"
+        keep team_over_ms "$(calc "($(durations | sort -g | sed -n 250p) - 2 * 4 * 500) / 2")"
+        unserve
+    done
+    row teams "1,000 broadcasts of 8 agents, a model that takes no time: turns/s" /s "$(median team_turns)" - -
+    row teams "a round beyond the model's 2 s, one team alone" ms "$(median team_lone_ms)" - -
+    row teams "a round beyond the model's 2 s, 1,000 teams at once, p50" ms "$(median team_over_ms)" - -
+    row teams "memory per team in flight (8 calls)" KB "$(median team_kb)" - -
 }
 
 # ---- footprint: memory and start --------------------------------------------------------------------------------------

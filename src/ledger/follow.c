@@ -231,6 +231,18 @@ static int ring_find(const struct feed *feed, uint64_t seq)
 
 /* ---- followers ---- */
 
+/* What it waited for is no longer of interest. */
+static void leave_read(struct follower *f)
+{
+    f->feed->stream->ledger->stats.catching_up--;
+    for (struct catch_up *c = f->feed->reads; c; c = c->next)
+        for (struct follower **p = &c->waiting; *p; p = &(*p)->reading_next)
+            if (*p == f) {
+                *p = f->reading_next;
+                return;
+            }
+}
+
 static void follower_free(struct follower *f)
 {
     struct feed   *feed = f->feed;
@@ -239,12 +251,7 @@ static void follower_free(struct follower *f)
     feed->followers[f->slot] = last;
     last->slot = f->slot;
     if (f->flags & F_READING)
-        for (struct catch_up *c = feed->reads; c; c = c->next)
-            for (struct follower **p = &c->waiting; *p; p = &(*p)->reading_next)
-                if (*p == f) {
-                    *p = f->reading_next;
-                    break;
-                }
+        leave_read(f);
     chunk_unref(f->chunk);
     stream->ledger->stats.followers--;
     free(f->wrap);

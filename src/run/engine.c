@@ -94,6 +94,14 @@ static void batch_done(void *arg, enum err err)
     ledger_end_all(engine->ledger, FOLLOW_STORAGE);
 }
 
+/* A follower that waits for the store is told what it waits for, and then that the server stops. */
+static bool followers_read(const struct engine *engine)
+{
+    struct ledger_stats stats;
+    ledger_stats(engine->ledger, &stats);
+    return stats.catching_up > 0;
+}
+
 static void turn(void *user)
 {
     struct engine *engine = user;
@@ -117,7 +125,7 @@ static void turn(void *user)
         engine->stats.turns++;
     }
     arena_reset(&engine->turn);
-    if (engine->draining && !engine->batches_out && !engine->batch_used)
+    if (engine->draining && !engine->batches_out && !engine->batch_used && !followers_read(engine))
         loop_stop(engine->config.loop);
 }
 
@@ -250,6 +258,13 @@ struct loop   *engine_loop(struct engine *engine)   { return engine->config.loop
 struct store  *engine_store(struct engine *engine)  { return engine->config.store; }
 struct ledger *engine_ledger(struct engine *engine) { return engine->ledger; }
 struct models *engine_models(struct engine *engine) { return engine->config.models; }
+
+bool engine_knows_tool(const struct engine *engine, struct span name)
+{
+    const struct engine_tools *tools = &engine->config.tools;
+    return tools->known && tools->known(tools->tools, name);
+}
+
 const struct prices *engine_prices(const struct engine *engine) { return engine->config.prices; }
 struct env    *engine_env(struct engine *engine)    { return engine->env; }
 const struct redact *engine_redact(const struct engine *engine) { return engine->config.redact; }

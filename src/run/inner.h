@@ -92,6 +92,8 @@ struct receipts {
 };
 
 /* Model calls of a part of a node (a node, an item, an agent in it): the step that the workflow surface shows. */
+/* The latest model call of what `path` lies in, or of what lies in `path`: its step (model.md 4) and its operation. False: none. */
+bool run_step_at(const struct run *run, const struct op_path *path, uint32_t *ret_step, uint32_t *ret_op);
 struct wf_steps {
     struct op_path of;             /* what makes the calls */
     uint32_t       step, model_op; /* of its last finished call */

@@ -48,6 +48,11 @@ void tools_free(struct tools *tools)
     free(tools);
 }
 
+bool tool_known(const struct tools *tools, struct span name)
+{
+    return tool_find(tools, name) || mcp_find(tools, name);
+}
+
 bool tool_repeat_safe(const struct tools *tools, struct span name)
 {
     const struct tool *tool = tool_find(tools, name);

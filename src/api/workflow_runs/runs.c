@@ -101,6 +101,11 @@ static bool wants_stream(struct call *call)
     return jv_is(stream, JSON_TRUE) || span_is(query, "true") || span_is(query, "1");
 }
 
+static bool knows_tool(void *ctx, struct span name)
+{
+    return engine_knows_tool(ctx, name);
+}
+
 /* Streaming is part of the plan; inputs and models are not. False: the answer was given. */
 static bool fit_plan(struct create *c)
 {
@@ -118,6 +123,8 @@ static bool fit_plan(struct create *c)
         e = spec_inputs(c->plan, input, &call->arena, &c->inputs, &c->issues);
     if (!e)
         e = spec_models(c->plan, jv_get(call->body, "model_override"), jv_get(call->body, "model_overrides"), &c->issues);
+    if (!e)
+        e = spec_tools(c->plan, knows_tool, call->api->engine, &c->issues);
     if (!e)
         return true;
     flow_send_issues(call, &c->issues);
