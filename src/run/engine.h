@@ -185,6 +185,8 @@ struct wait_answer {
 };
 enum err wait_decide(struct engine *engine, const struct wait_answer *answer, struct wait_row *ret_wait, struct run_row *ret_run,
                      struct issues *issues, struct error *error);
+const char *wait_kind_name(enum wait_kind kind); /* as in HUMAN_PROMPT */
+
 /* ---- calls that a client answers (model.md 6.3, workflow-runs.md 3.6) ---- */
 struct pending_call {
     struct span node, call, tool, arguments; /* call: its tool_call_id; arguments: JSON */
