@@ -161,18 +161,53 @@ wait_until 30 "the strict replay did not complete" run_is "$replay" completed
 [ "$(figure model_calls_total)" = "$calls" ] || fail "the replay called a model"
 note "completed, with the recorded answer, and not one model call: it cost nothing"
 
+printf '\n%sScene three: a workflow is killed in the middle of its work%s\n' "$bold" "$plain"
+
+items=40        # of the fan-out
+kill_items=14   # items that are done when the server dies
+
+step "$items items, four at a time: examples/workflows/fan-out.yaml, followed as NDJSON"
+printf '{"items": [%s]}' "$(seq -s '", "item ' "$items" | sed 's/^/"item /; s/$/"/')" >"$work/items.json"
+lines=$work/workflow.ndjson
+"$perdure" run examples/workflows/fan-out.yaml --input "@$work/items.json" --server "$url" --ndjson >"$lines" 2>"$work/recorder.log" &
+recorder=$!
+called() { grep -c '"type":"node_llm_call"' "$lines" 2>/dev/null || true; }
+enough_items() { [ "$(called)" -ge "$kill_items" ]; }
+wait_until 60 "the workflow did not get to item $kill_items" enough_items
+
+{ kill -9 "$server" && wait "$server"; } 2>/dev/null || true
+server=''
+sleep 0.5
+at_kill=$(called)
+step "Killed it: kill -9, with $at_kill items done. Start it again: same port, same data folder"
+start_server "${url#http://}"
+wait_until 60 "the workflow did not end" ended
+wait "$recorder" || fail "the workflow ended with status $?: $(tail -n 1 "$work/recorder.log")"
+recorder=''
+
+step "Check the lines"
+awk -F '"seq":' '{ if ($2 + 0 != NR) { print "line " NR " is seq " $2 + 0; exit 1 } }' "$lines" || fail "the lines are not 1, 2, 3 …"
+tail -n 1 "$lines" | grep -q '"type":"run_completed"' || fail "the last line is not run_completed"
+[ "$(called)" = "$items" ] || fail "$(called) items were worked on, not $items"
+[ "$at_kill" -lt "$items" ] || fail "nothing was left to do after the restart"
+flow=$(head -n 1 "$lines" | member run_id)
+"$perdure" runs show "$flow" --json | grep -oE '"text": *"item [0-9]+"' | grep -oE '[0-9]+' >"$work/order"
+seq "$items" | cmp -s - "$work/order" || fail "the results are not in the order of the items"
+note "$at_kill items before the kill, $((items - at_kill)) after it: none twice, and the results in order"
+
 kill "$server"
 wait "$server" 2>/dev/null || fail "the server did not stop cleanly after SIGTERM"
 server=''
 
 cat <<END
 
-${green}It held.${plain} The follower kept its place, the question waited, and nobody had to start anything over.
+${green}It held.${plain} The follower kept its place, the question waited, no item was done twice, and nobody had to start anything over.
 
 Now you:
   ./dev serve                                    a server on http://127.0.0.1:7070
   export PERDURE_TOKEN=dev
   build/perdure agents apply examples/writer.json
   build/perdure run writer --text examples/letter.txt
+  build/perdure run examples/workflows/document-pipeline.yaml --text examples/letter.txt
   build/perdure help                             everything else; docs/guides/getting-started.md explains it
 END

@@ -5,6 +5,7 @@
  * that a live version is always a whole one, and applying the same file again goes on where it stopped. */
 #include "cli/agents.h"
 #include "base/ids.h"
+#include "cli/document.h"
 
 struct apply {
     const struct cli *cli;
@@ -67,22 +68,36 @@ static int check_members(struct apply *a, const char *path)
     return EXIT_OK;
 }
 
-static int read_file(struct apply *a, const char *path)
+/* "examples/letters.json" -> letters */
+static struct span stem(const char *path)
 {
-    struct json_limits limits = { .depth = 64 };
-    struct json       *doc = ARENA_NEW(a->arena, struct json);
-    struct buf         text = { 0 };
-    struct error       error;
-    enum err           err = cli_read(path, &text, &error);
-    struct span        copy = arena_copy(a->arena, buf_view(&text));
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path, *dot = strrchr(name, '.');
+    return dot && dot > name ? span_make(name, (size_t)(dot - name)) : span_of(name);
+}
+
+/* A definition alone: the agent is named as the file is. */
+static struct jv wrap(struct apply *a, const char *path)
+{
+    struct buf text = { 0 };
+    struct jw  w = jw_on(&text);
+    jw_obj(&w);
+    jw_key(&w, "name");
+    jw_str(&w, strcmp(path, "-") == 0 ? SPAN("stdin") : stem(path));
+    jw_key(&w, "definition");
+    jw_raw(&w, jv_raw(a->file));
+    jw_end(&w);
+    struct jv file = json_read(arena_copy(a->arena, buf_view(&text)), a->arena);
     buf_done(&text);
-    if (err)
-        return cli_fail(a->cli, a->command, EXIT_USAGE, "%s", error.message);
-    if (json_parse(copy, &limits, a->arena, doc, &error))
-        return file_fail(a, path, error.message);
-    a->file = json_root(doc);
+    return file;
+}
+
+static int take_file(struct apply *a, const char *path, struct jv file)
+{
+    a->file = file;
     if (!jv_is(a->file, JSON_OBJECT))
         return file_fail(a, path, "must be a JSON object");
+    if (!jv_is(jv_get(a->file, "format"), JSON_NONE) && jv_is(jv_get(a->file, "definition"), JSON_NONE))
+        a->file = wrap(a, path);
     return check_members(a, path);
 }
 
@@ -263,13 +278,21 @@ static int bring_up_to_date(struct apply *a, struct jv agent, bool created, stru
     return code;
 }
 
-int agent_apply(const struct cli *cli, const char *command, struct web *web, const char *path, struct arena *arena,
+int agent_file_read(const struct cli *cli, const char *command, const char *path, struct arena *arena, struct jv *ret)
+{
+    struct error error;
+    if (document_read(path, 64, arena, ret, &error))
+        return cli_fail(cli, command, EXIT_USAGE, "%s: %s", path, error.message);
+    return EXIT_OK;
+}
+
+int agent_apply(const struct cli *cli, const char *command, struct web *web, const char *path, struct jv file, struct arena *arena,
                 struct applied *ret)
 {
     struct apply   a = { .cli = cli, .command = command, .web = web, .arena = arena };
     struct applied result = { 0 };
     struct jv      agent = { 0 };
-    int            code = read_file(&a, path);
+    int            code = take_file(&a, path, file);
     if (code)
         return code;
     result.name = text_of(a.name, arena);

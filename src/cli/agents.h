@@ -9,10 +9,13 @@ struct applied {
     int64_t     version_no;      /* of the live version; 0 when the server does not say */
 };
 
-/* Makes the server's agent equal to the file (or stdin for "-"): created when no agent has the name; a new version
+/* The file (or stdin for "-"), JSON or YAML. Prints what is wrong and returns the exit code. */
+int agent_file_read(const struct cli *cli, const char *command, const char *path, struct arena *arena, struct jv *ret);
+
+/* Makes the server's agent equal to what was read from `path`, an agent or a definition alone, which has the file's name: created when no agent has the name; a new version
  * is published only when the definition differs by value from the live one. Prints what is wrong and returns the
  * exit code. */
-int agent_apply(const struct cli *cli, const char *command, struct web *web, const char *path, struct arena *arena,
+int agent_apply(const struct cli *cli, const char *command, struct web *web, const char *path, struct jv file, struct arena *arena,
                 struct applied *ret);
 
 /* The active agent of that name, or absent. Prints and returns the exit code when the server cannot be asked. */

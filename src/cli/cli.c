@@ -109,6 +109,8 @@ static void put_issues(const struct cli *cli, struct jv issues, struct arena *ar
         struct span where = jv_string(jv_get(it.value, "pointer"), arena);
         if (!where.p)
             where = jv_string(jv_get(it.value, "parameter"), arena);
+        if (!where.p) /* of a workflow */
+            where = jv_string(jv_get(it.value, "path"), arena);
         struct span text = jv_string(jv_get(it.value, "message"), arena);
         if (!text.n)
             text = jv_string(jv_get(it.value, "code"), arena);
@@ -130,8 +132,9 @@ int cli_problem(const struct cli *cli, const char *command, const struct web_rep
     struct error error;
     web_problem(reply->status, reply->json, arena, &error);
     bool auth = reply->status == 401 || reply->status == 403;
-    cli_fail(cli, command, EXIT_SERVER, "%s", error.message);
-    put_issues(cli, jv_get(reply->json, "errors"), arena);
+    bool spec = jv_is(jv_get(reply->json, "issues"), JSON_ARRAY); /* the bare list that a workflow is refused with */
+    cli_fail(cli, command, EXIT_SERVER, "%s", spec ? "the server refuses the workflow or its inputs" : error.message);
+    put_issues(cli, jv_get(reply->json, spec ? "issues" : "errors"), arena);
     fputs(auth_hint(reply->status), stderr);
     return auth ? EXIT_AUTH : EXIT_SERVER;
 }

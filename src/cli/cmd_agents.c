@@ -63,9 +63,12 @@ int cmd_agents_apply(struct cli *cli, int argc, char **argv)
     int                     code = args_begin(&spec, argc, argv, &options, &args);
     if (code >= 0)
         return code;
-    code = cli_connect(cli, spec.command, &options.web, &web);
+    struct jv file;
+    code = agent_file_read(cli, spec.command, args.items[0], &arena, &file);
     if (code == EXIT_OK)
-        code = agent_apply(cli, spec.command, web, args.items[0], &arena, &applied);
+        code = cli_connect(cli, spec.command, &options.web, &web);
+    if (code == EXIT_OK)
+        code = agent_apply(cli, spec.command, web, args.items[0], file, &arena, &applied);
     if (code == EXIT_OK)
         print_applied(&applied, options.json);
     return code;

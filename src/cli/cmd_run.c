@@ -1,19 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* cmd_run.c - perdure run: starts a run of an agent, or of an agent file, and watches it. Where no server listens
- * and none was named, it brings its own for as long as the run is watched. */
+/* cmd_run.c - perdure run: starts a run of an agent, or of a file with an agent, a definition or a workflow, and watches it.
+ * Where no server listens and none was named, it brings its own for as long as the run is watched. */
 #include "base/env.h"
 #include "base/ids.h"
 #include "cli/agents.h"
+#include "cli/document.h"
+#include "cli/flow_watch.h"
 #include "cli/local.h"
 #include "cli/watch.h"
+#include "workflow/spec.h"
 #include <errno.h>
 #include <sys/stat.h>
 
 struct options {
     struct web_options web;
-    const char        *input, *thread, *key, *config;
+    const char        *input, *thread, *key, *config, *tool_results;
     struct opt_list    text;
-    bool               detach, json, quiet;
+    bool               detach, json, ndjson, quiet;
     int64_t            timeout_ms;
 };
 
@@ -31,8 +34,11 @@ static const struct opt opts[] = {
     { "timeout", NULL, OPT_SECONDS, offsetof(struct options, timeout_ms), "S",
       "stop watching after so many seconds; the run goes on", 1, INT64_MAX },
     { "quiet", NULL, OPT_FLAG, offsetof(struct options, quiet), NULL, "print only the output", 0, 0 },
-    { "json", NULL, OPT_FLAG, offsetof(struct options, json), NULL, "print one event object per line, as received", 0,
-      0 },
+    { "json", NULL, OPT_FLAG, offsetof(struct options, json), NULL,
+      "of a workflow: print only the outputs, in one line; of an agent: the same as --ndjson", 0, 0 },
+    { "ndjson", NULL, OPT_FLAG, offsetof(struct options, ndjson), NULL, "print one event object per line, as received", 0, 0 },
+    { "tool-results", NULL, OPT_TEXT, offsetof(struct options, tool_results), "FILE",
+      "what a workflow's client tools return: {\"TOOL\": result}, or a list of results for one call after the other", 0, 0 },
     { "config", "PERDURE_CONFIG", OPT_TEXT, offsetof(struct options, config), "FILE",
       "configuration (model providers) of the server that is started when none is there", 0, 0 },
     CONNECTION_OPTS(struct options, web),
@@ -46,15 +52,17 @@ static const struct args_spec spec = {
     .opts = opts,
     .opt_count = ARRAY_LEN(opts),
     .about =
-        "Starts a run and watches it: text of the model as it comes, steps, the output. AGENT is a name or an id. FILE is an agent "
-        "file; it is applied first, as by `perdure agents apply`. When the agent asks a person, the question is asked here. "
+        "Starts a run and watches it to its end. AGENT is a name or an id. FILE is JSON or YAML: a workflow (see perdure workflow "
+        "--help), which has a line per node; or an agent file, or a definition alone, which are applied first, as by `perdure agents "
+        "apply`. When the run asks a person, the question is asked here. "
         "Without --server, and when nobody listens at " WEB_DEFAULT_URL
         ", a server is started for the run, with its data in --data.",
-    .epilog = "exit codes: 0 completed, 1 failed, 2 usage, 3 cancelled, 4 waits for a person, 5 server, 6 token,\n"
-              "            7 --timeout, 130 Ctrl-C\n\n"
+    .epilog = "exit codes: 0 completed, 1 failed, 2 usage, 3 cancelled, 4 waits for a person or a client tool, 5 server,\n"
+              "            6 token, 7 --timeout, 130 Ctrl-C\n\n"
               "examples:\n"
               "  perdure run hello.json --input '{\"name\": \"Ada\"}'\n"
-              "  perdure run summary --text report.txt --quiet > summary.json\n",
+              "  perdure run summary --text report.txt --quiet > summary.json\n"
+              "  perdure run pipeline.yaml --input @document.json --json\n",
 };
 
 struct job {
@@ -64,7 +72,8 @@ struct job {
     struct arena    arena;
     struct local    local;
     const char     *local_data; /* set while our own server runs */
-    struct jv       input;
+    struct jv       input, file;   /* file: absent when an agent was named */
+    struct jv       plan, results; /* of a workflow: compiled; of its client tools */
     const char     *agent_id, *run_id, *attempt_id;
 };
 
@@ -116,7 +125,66 @@ static int read_input(struct job *job)
         err = cli_json_option("input", o->input, &job->arena, &job->input, &error);
     else if (o->text.count)
         err = input_of_files(job, &error);
+    if (!err && o->tool_results && document_read(o->tool_results, 64, &job->arena, &job->results, &error))
+        return cli_fail(job->cli, "run", EXIT_USAGE, "%s: %s", o->tool_results, error.message);
+    if (o->tool_results && !jv_is(job->results, JSON_OBJECT))
+        return cli_fail(job->cli, "run", EXIT_USAGE, "%s: must be an object of results by tool", o->tool_results);
     return err ? cli_fail(job->cli, "run", EXIT_USAGE, "%s", error.message) : EXIT_OK;
+}
+
+/* ---- the file ---- */
+
+/* A name of an agent has no slash and does not end like a file; what exists as a file in the current folder is one all the same. */
+static bool is_file(const char *word)
+{
+    struct stat st;
+    return strcmp(word, "-") == 0 || strchr(word, '/') || document_name(word) || (stat(word, &st) == 0 && S_ISREG(st.st_mode));
+}
+
+static int refuse(struct job *job, const char *path, const struct issues *issues)
+{
+    size_t kept = issues->count < ISSUES_MAX ? issues->count : ISSUES_MAX;
+    (void)cli_fail(job->cli, "run", EXIT_USAGE, "%s: %zu issue%s", path, issues->count, issues->count == 1 ? "" : "s");
+    for (size_t i = 0; i < kept; i++) {
+        fputs("  ", stderr);
+        cli_put_safe(stderr, issues->items[i].pointer, true);
+        fputs(": ", stderr);
+        cli_put_safe(stderr, issues->items[i].message, true);
+        fprintf(stderr, " (%.*s)\n", SPAN_ARG(issues->items[i].code));
+    }
+    return EXIT_USAGE;
+}
+
+/* Compiled here, so that a mistake shows before any server is asked. */
+static int read_workflow(struct job *job, const char *path)
+{
+    struct issues issues = { .arena = &job->arena };
+    struct span   v1, inputs;
+    if (job->options.thread)
+        return cli_fail(job->cli, "run", EXIT_USAGE, "%s: a workflow runs on no thread", path);
+    if (!jv_is(job->input, JSON_NONE) && !jv_is(job->input, JSON_OBJECT))
+        return cli_fail(job->cli, "run", EXIT_USAGE, "--input: must be an object of inputs by name");
+    if (spec_compile(job->file, &job->arena, &v1, &issues))
+        return refuse(job, path, &issues);
+    job->plan = json_read(v1, &job->arena);
+    if (spec_inputs(job->plan, job->input, &job->arena, &inputs, &issues))
+        return refuse(job, path, &issues);
+    return EXIT_OK;
+}
+
+static bool is_workflow(const struct job *job)
+{
+    return !jv_is(job->plan, JSON_NONE);
+}
+
+static int read_file(struct job *job, const char *word)
+{
+    int code = is_file(word) ? agent_file_read(job->cli, "run", word, &job->arena, &job->file) : EXIT_OK;
+    if (code == EXIT_OK && jv_is(jv_get(job->file, "kind"), JSON_STRING))
+        code = read_workflow(job, word);
+    if (code == EXIT_OK && !is_workflow(job) && job->options.tool_results)
+        return cli_fail(job->cli, "run", EXIT_USAGE, "--tool-results is for workflows");
+    return code;
 }
 
 /* ---- a server ---- */
@@ -130,23 +198,13 @@ static int connect_or_start(struct job *job)
 
 /* ---- the agent and the run ---- */
 
-/* A name of an agent has no slash and does not end in .json; what exists as a file in the current folder is one all
- * the same. */
-static bool is_file(const char *word)
-{
-    struct stat st;
-    size_t      n = strlen(word);
-    return strcmp(word, "-") == 0 || strchr(word, '/') || (n > 5 && strcmp(word + n - 5, ".json") == 0) ||
-           (stat(word, &st) == 0 && S_ISREG(st.st_mode));
-}
-
 static int find_agent(struct job *job, const char *word)
 {
     struct applied applied;
     struct jv      agent;
     int            code;
-    if (is_file(word)) {
-        code = agent_apply(job->cli, "run", job->web, word, &job->arena, &applied);
+    if (!jv_is(job->file, JSON_NONE)) {
+        code = agent_apply(job->cli, "run", job->web, word, job->file, &job->arena, &applied);
         if (code == EXIT_OK && strcmp(applied.result, "unchanged") != 0 && !job->options.quiet)
             fprintf(stderr, "%sagent %s: %s%s\n", cli_paint(job->cli->err_color, PAINT_DIM), applied.name,
                     applied.result, cli_paint(job->cli->err_color, PAINT_OFF));
@@ -181,6 +239,25 @@ static void put_run(struct job *job, const char *key, struct buf *body)
     jw_end(&w);
 }
 
+/* The same for a workflow. */
+static void put_workflow_run(struct job *job, const char *key, struct buf *body)
+{
+    struct jw w = jw_on(body);
+    jw_obj(&w);
+    jw_key(&w, "spec");
+    jw_raw(&w, jv_raw(job->file));
+    if (!jv_is(job->input, JSON_NONE)) {
+        jw_key(&w, "input");
+        jw_raw(&w, jv_raw(job->input));
+    }
+    jw_key(&w, "options");
+    jw_obj(&w);
+    jw_key(&w, "idempotency_key");
+    jw_cstr(&w, key);
+    jw_end(&w);
+    jw_end(&w);
+}
+
 /* Always with a key: then a broken connection can be tried again without a second run. */
 static int create_run(struct job *job)
 {
@@ -192,10 +269,9 @@ static int create_run(struct job *job)
         random_text(env_real(), "cli-", 16, made);
         key = made;
     }
-    put_run(job, key, &body);
-    struct web_request request = {
-        .method = "POST", .path = "/v1/api/runs", .body = buf_view(&body), .idempotency_key = key
-    };
+    (is_workflow(job) ? put_workflow_run : put_run)(job, key, &body);
+    struct web_request request = { .method = "POST", .path = is_workflow(job) ? "/api/v1/runs" : "/v1/api/runs",
+                                   .body = buf_view(&body), .idempotency_key = key };
     int                code = cli_ask(job->cli, "run", job->web, &request, &job->arena, &answer, NULL);
     buf_done(&body);
     if (code)
@@ -213,14 +289,27 @@ static int create_run(struct job *job)
     return EXIT_OK;
 }
 
+static int watch_workflow(struct job *job)
+{
+    const struct options *o = &job->options;
+    struct flow_watch     watch = { .cli = job->cli, .web = job->web, .command = "run", .run_id = job->run_id, .plan = job->plan,
+                                    .results = job->results, .timeout_ms = o->timeout_ms, .local_data = job->local_data,
+                                    .form = o->ndjson ? FLOW_NDJSON : o->json ? FLOW_JSON : o->quiet ? FLOW_QUIET : FLOW_PEOPLE };
+    if (watch.form == FLOW_PEOPLE && !job->cli->err_tty)
+        fprintf(stderr, "run %s\n", job->run_id);
+    return flow_watch(&watch);
+}
+
 static int watch(struct job *job)
 {
+    if (is_workflow(job))
+        return watch_workflow(job);
     struct watch watch = { .cli = job->cli,
                            .web = job->web,
                            .command = "run",
                            .run_id = job->run_id,
                            .attempt_id = job->attempt_id,
-                           .json = job->options.json,
+                           .json = job->options.json || job->options.ndjson,
                            .quiet = job->options.quiet,
                            .leave_when_waiting = true,
                            .timeout_ms = job->options.timeout_ms,
@@ -246,8 +335,10 @@ int cmd_run(struct cli *cli, int argc, char **argv)
         return code;
     code = read_input(&job);
     if (code == EXIT_OK)
-        code = connect_or_start(&job);
+        code = read_file(&job, args.items[0]);
     if (code == EXIT_OK)
+        code = connect_or_start(&job);
+    if (code == EXIT_OK && !is_workflow(&job))
         code = find_agent(&job, args.items[0]);
     if (code == EXIT_OK)
         code = create_run(&job);

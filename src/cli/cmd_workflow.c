@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* cmd_workflow.c - perdure workflow lint | compile | graph: what a workflow file means, without a server. */
 #include "base/ids.h"
+#include "cli/document.h"
 #include "cli/table.h"
-#include "cli/yaml.h"
 #include "workflow/spec.h"
 
 enum { JSON_DEPTH = 200 };
@@ -27,48 +27,11 @@ struct work {
 
 /* ---- reading ---- */
 
-static bool looks_like_json(const char *path, struct span text)
-{
-    struct span name = span_of(path);
-    size_t i = 0;
-    if ((name.n > 5 && span_is(span_make(name.p + name.n - 5, 5), ".yaml")) ||
-        (name.n > 4 && span_is(span_make(name.p + name.n - 4, 4), ".yml")))
-        return false;
-    if (name.n > 5 && span_is(span_make(name.p + name.n - 5, 5), ".json"))
-        return true;
-    while (i < text.n && strchr(" \t\r\n", text.p[i]))
-        i++;
-    return i < text.n && text.p[i] == '{';
-}
-
-static enum err parse(const char *path, struct span text, struct arena *arena, struct jv *ret, struct error *error)
-{
-    struct json *doc = ARENA_NEW(arena, struct json);
-    struct buf   json = { 0 };
-    enum err     err = ERR_OK;
-    if (!looks_like_json(path, text)) {
-        err = yaml_to_json(text, &json, error);
-        text = arena_copy(arena, buf_view(&json));
-        buf_done(&json);
-    }
-    if (err == ERR_OK)
-        err = json_parse(text, &(struct json_limits){ .depth = JSON_DEPTH }, arena, doc, error);
-    if (err == ERR_OK)
-        *ret = json_root(doc);
-    return err;
-}
-
 /* -1 to go on. */
 static int read_spec(const struct cli *cli, const char *command, const char *path, struct work *work)
 {
-    struct buf   text = { 0 };
     struct error error;
-    enum err     err = cli_read(path, &text, &error);
-    if (err == ERR_OK) {
-        struct span kept = arena_copy(&work->arena, buf_view(&text));
-        err = parse(path, kept, &work->arena, &work->spec, &error);
-    }
-    buf_done(&text);
+    enum err     err = document_read(path, JSON_DEPTH, &work->arena, &work->spec, &error);
     if (err)
         return cli_fail(cli, command, EXIT_USAGE, "%s: %s", path, error.message);
     work->issues.arena = work->warnings.arena = &work->arena;

@@ -25,7 +25,7 @@ struct session {
     const char         *attempt_id;
     uint64_t            next_seq;
     uint64_t            deadline_us;
-    int                 signal_fd;
+    struct watch_signals signals;
     enum last           last;       /* the last event that decides something */
     bool                superseded; /* RUN_FAILED, but another attempt follows */
     const char         *next_attempt;
@@ -105,10 +105,9 @@ static void on_tick(void *user)
 
 /* ---- a person is needed ---- */
 
-/* A line from the terminal without its newline; false at its end or on Ctrl-C (*ret_signal). */
-static bool read_line(struct session *s, char **line, size_t *cap, bool *ret_signal)
+bool watch_read_line(int signal_fd, char **line, size_t *cap, bool *ret_signal)
 {
-    struct pollfd fds[] = { { .fd = 0, .events = POLLIN }, { .fd = s->signal_fd, .events = POLLIN } };
+    struct pollfd fds[] = { { .fd = 0, .events = POLLIN }, { .fd = signal_fd, .events = POLLIN } };
     while (poll(fds, 2, -1) <= 0)
         ;
     *ret_signal = fds[1].revents != 0;
@@ -190,7 +189,7 @@ static int ask_person(struct session *s, struct jv run)
     }
     for (unsigned n = 0; n < ANSWER_TRIES && !settled; n++) {
         fputs("answer (text or JSON; an empty line leaves it waiting): ", stderr);
-        if (!read_line(s, &line, &cap, &signal) || !line[0]) {
+        if (!watch_read_line(s->signals.fd, &line, &cap, &signal) || !line[0]) {
             fputc('\n', stderr);
             code = signal ? interrupted_hint(s) : waiting_hint(s);
             break;
@@ -350,7 +349,7 @@ static int watch_attempts(struct session *s)
                                  .attempt_id = s->attempt_id,
                                  .next_seq = s->next_seq,
                                  .deadline_us = s->deadline_us,
-                                 .wake_fd = s->signal_fd,
+                                 .wake_fd = s->signals.fd,
                                  .on_event = on_event,
                                  .on_note = on_note,
                                  .tick_ms = s->board.live ? TICK_MS : 0,
@@ -380,15 +379,28 @@ static int begin(struct session *s)
     return EXIT_OK;
 }
 
+void watch_signals_begin(struct watch_signals *signals)
+{
+    sigemptyset(&signals->set);
+    sigaddset(&signals->set, SIGINT);
+    sigaddset(&signals->set, SIGTERM);
+    sigprocmask(SIG_BLOCK, &signals->set, &signals->old);
+    signals->fd = signalfd(-1, &signals->set, SFD_CLOEXEC);
+}
+
+void watch_signals_end(struct watch_signals *signals)
+{
+    struct timespec now = { 0 };
+    while (sigtimedwait(&signals->set, NULL, &now) > 0) /* the signal that ended the watch is dealt with */
+        ;
+    close(signals->fd);
+    sigprocmask(SIG_SETMASK, &signals->old, NULL);
+}
+
 int watch_run(const struct watch *watch)
 {
     struct session s = { .watch = watch, .next_seq = watch->from };
-    sigset_t       set, old;
-    sigemptyset(&set);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGTERM);
-    sigprocmask(SIG_BLOCK, &set, &old);
-    s.signal_fd = signalfd(-1, &set, SFD_CLOEXEC);
+    watch_signals_begin(&s.signals);
     if (watch->timeout_ms)
         s.deadline_us = env_real()->mono_us(env_real()) + (uint64_t)watch->timeout_ms * 1000;
     board_init(&s.board, watch->cli, watch->quiet || watch->json);
@@ -398,10 +410,6 @@ int watch_run(const struct watch *watch)
         code = watch_attempts(&s);
     board_done(&s.board);
     arena_done(&s.arena);
-    struct timespec now = { 0 };
-    while (sigtimedwait(&set, NULL, &now) > 0) /* the signal that ended the watch is dealt with */
-        ;
-    close(s.signal_fd);
-    sigprocmask(SIG_SETMASK, &old, NULL);
+    watch_signals_end(&s.signals);
     return code;
 }

@@ -3,6 +3,7 @@
  * common. */
 #pragma once
 #include "cli/commands.h"
+#include <signal.h>
 
 struct watch {
     const struct cli *cli;
@@ -19,5 +20,17 @@ struct watch {
 };
 
 int watch_run(const struct watch *watch);
+
+/* ---- what other ways of watching need, too ---- */
+
+/* Ctrl-C and SIGTERM arrive through a descriptor instead of ending the process: it is woken, not killed. */
+struct watch_signals {
+    sigset_t set, old;
+    int      fd;
+};
+void watch_signals_begin(struct watch_signals *signals);
+void watch_signals_end(struct watch_signals *signals);
+/* A line from the terminal without its newline; false at its end or when a signal came (*ret_signal). */
+bool watch_read_line(int signal_fd, char **line, size_t *cap, bool *ret_signal);
 /* "code: message (node NAME)" and a newline; `error` is the error object of a run. */
 void watch_print_error(const struct cli *cli, FILE *out, struct jv error);

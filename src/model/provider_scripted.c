@@ -4,6 +4,7 @@
  * The member `script` of a request says what happens; all of its members are optional:
  *
  *   text                what to say; without it, and without tool_calls, a few paragraphs about the last user message
+ *   echo                true: say the last message, a person's or a tool's, as it is; only without text
  *   reasoning           what to think before that
  *   tool_calls          [{"name", "arguments"?: object or text, "id"?}…] behind the text
  *   chunk               characters per chunk; without it word by word
@@ -35,6 +36,7 @@ struct script {
     struct span text, reasoning, finish_reason;
     int64_t     chunk, interval_ms, delay_ms, error_after, cut_after, fail_tries; /* -1: not said */
     struct jv   usage, error, tool_calls, provider_state, more, turns;
+    bool        echo;
 };
 
 struct script_usage {
@@ -81,6 +83,7 @@ struct scripted_call {
 #define AT(member) offsetof(struct script, member)
 static const struct field script_fields[] = {
     { "text",               FIELD_STRING, AT(text),           false, 0, 0 },
+    { "echo",               FIELD_BOOL,   AT(echo),           false, 0, 0 },
     { "reasoning",          FIELD_STRING, AT(reasoning),      false, 0, 0 },
     { "tool_calls",         FIELD_ARRAY,  AT(tool_calls),     false, 0, 0 },
     { "chunk",              FIELD_INT,    AT(chunk),          false, 1, CHUNK_CHARS_MAX },
@@ -256,6 +259,7 @@ static void scripted_end(struct model_call *call)
 
 struct conversation {
     struct span prompt; /* the last user message */
+    struct span last;   /* the last message */
     int64_t     words;  /* of all */
     size_t      answers;
 };
@@ -270,6 +274,7 @@ static struct conversation read_messages(struct jv messages, struct arena *arena
         ret.words += (int64_t)text_words(text);
         if (jv_str_eq(jv_get(it.value, "role"), "user"))
             ret.prompt = text;
+        ret.last = text;
         ret.answers += jv_str_eq(jv_get(it.value, "role"), "assistant");
     }
     return ret;
@@ -411,13 +416,15 @@ static enum err read_limits(struct scripted_call *scripted, const struct script 
 }
 
 /* An error that comes at once has nothing made up in front of it; a call that gets over it has. */
-static void choose_text(struct scripted_call *scripted, const struct script *script, struct span prompt)
+static void choose_text(struct scripted_call *scripted, const struct script *script, const struct conversation *said)
 {
     bool error_at_once = scripted->ending == END_ERROR && script->error_after < 0 &&
                          (script->fail_tries < 0 || (int64_t)scripted->call.attempt <= script->fail_tries);
     scripted->text = script->text;
-    if (!script->text.p && !error_at_once && !jv_count(script->tool_calls)) {
-        scripted_paragraphs(prompt, &scripted->made);
+    if (!script->text.p && script->echo) {
+        scripted->text = said->last;
+    } else if (!script->text.p && !error_at_once && !jv_count(script->tool_calls)) {
+        scripted_paragraphs(said->prompt, &scripted->made);
         scripted->text = buf_view(&scripted->made);
     }
 }
@@ -469,7 +476,7 @@ static enum err prepare(struct scripted_call *scripted, const struct script *scr
     if (err)
         return err;
     scripted->chunk_chars = (size_t)script->chunk;
-    choose_text(scripted, script, said->prompt);
+    choose_text(scripted, script, said);
     buf_span(&scripted->answer.reasoning, script->reasoning);
     add_segment(scripted, CHUNK_REASONING, script->reasoning);
     add_segment(scripted, CHUNK_TEXT, scripted->text);

@@ -97,9 +97,7 @@ static void record_model(struct run *run, const struct pending_input *in, struct
     struct jw     w = payload_begin(run->engine, call->node);
     put_call_id(run, &w, call->op);
     unsigned    wf;
-    struct cost cost = cost_of(run, call, value);
-    if (in->err == ERR_BUDGET || (in->err && jv_is(jv_get(value, "usage"), JSON_NONE)))
-        cost = (struct cost){ .usd = 0 }; /* nothing was sent, or nothing is known to have been served */
+    struct cost cost = in->err ? cost_of_failed(run, call, in->err, value) : cost_of(run, call, value);
     money_settle(run, call, &cost);
     cost_book(run, &call->path, &cost);
     if (!in->err) {
