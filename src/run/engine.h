@@ -193,6 +193,9 @@ struct pending_call {
     struct uuid request;                     /* the model call that asked for it; nil: none did */
     uint32_t    step;                        /* of that model call, counted over the outermost node */
     bool        question;                    /* user_ask: a wait of kind ask stands for it */
+    bool        made_up;                     /* no model called: a person is asked all the same; call is "ask_" and the wait's id */
+    bool        approval;                    /* with made_up: yes or no */
+    struct uuid wait;                        /* with made_up: what wait_decide takes */
 };
 /* Those that are open, in the order in which they were asked for; the run is brought back when it was parked. A run that has
  * ended has none. The spans live until the end of the turn. ERR_RUN_NOT_FOUND. */
