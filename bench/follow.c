@@ -4,7 +4,7 @@
  *   follow --port N --path P|--paths FILE --conns N [--channels N] [--header H]… [--secs S] [--threads N] [--pids "1 2"]
  *     and one of
  *     --pub-path P [--pub-header H]… [--pub-type T] [--size N] (--rate R | --window W) [--inflight N]
- *     --watch [--interval MS]       somebody else publishes (a run): count what comes for --secs
+ *     --watch [--interval MS | --marks]   somebody else publishes (a run): count what comes for --secs; with --marks, what carries T0=
  *     --replay N                    how long until each follower got N events
  *     --idle                        connect, look at the server's memory, and go
  *
@@ -56,7 +56,7 @@ struct load {
     int                port, pub_port, conns, channels, path_count, threads, window, inflight, size;
     double             rate, secs, settle, interval;
     uint64_t           replay;
-    bool               watch, idle;
+    bool               watch, idle, marks;
     struct watched     server;
     struct subscriber *subscribers;
     struct reader     *readers;
@@ -88,7 +88,7 @@ static void note_lateness(struct reader *r, struct subscriber *s, uint64_t now, 
 /* Takes the events in p[0..n); returns how many bytes at the end must be seen again. */
 static size_t take_events(struct reader *r, struct subscriber *s, const char *p, size_t n, uint64_t now)
 {
-    bool        stamps = r->load->watch, measuring = atomic_load_explicit(&r->load->measuring, memory_order_relaxed);
+    bool        stamps = r->load->watch && !r->load->marks, measuring = atomic_load_explicit(&r->load->measuring, memory_order_relaxed);
     const char *mark = stamps ? stamp_mark : "T0=", *at, *from = p, *end = p + n;
     size_t      mark_len = strlen(mark), need = mark_len + (stamps ? 24 : 1);
     uint64_t    count = 0, day = stamps ? clock_ns(CLOCK_REALTIME) % 86400000000000u : 0;
@@ -413,7 +413,7 @@ static void read_options(struct load *load, int argc, char **argv)
         { "pids", 1, 0, 'i' },       { "pub-path", 1, 0, 'P' }, { "pub-header", 1, 0, 'H' }, { "pub-type", 1, 0, 'T' },
         { "pub-port", 1, 0, 'q' },   { "size", 1, 0, 'z' },     { "rate", 1, 0, 'r' },     { "window", 1, 0, 'w' },
         { "inflight", 1, 0, 'f' },   { "watch", 0, 0, 'W' },    { "interval", 1, 0, 'I' }, { "replay", 1, 0, 'R' },
-        { "settle", 1, 0, 'e' },     { "idle", 0, 0, 'x' },     { 0, 0, 0, 0 },
+        { "settle", 1, 0, 'e' },     { "idle", 0, 0, 'x' },     { "marks", 0, 0, 'm' },   { 0, 0, 0, 0 },
     };
     for (int o; (o = getopt_long(argc, argv, "", names, NULL)) != -1;)
         switch (o) {
@@ -439,6 +439,7 @@ static void read_options(struct load *load, int argc, char **argv)
         case 'R': load->replay = (uint64_t)atol(optarg); break;
         case 'e': load->settle = atof(optarg); break;
         case 'x': load->idle = true; break;
+        case 'm': load->marks = true; break;
         default: die("see the head of follow.c");
         }
 }

@@ -8,7 +8,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
-all_scenes=(append post create wait fanout latency tokens replay streams footprint scale)
+all_scenes=(append post create wait fanout latency tokens agents cancel replay teams streams footprint scale)
 repeats=${BENCH_REPEATS:-3}
 perdure=${PERDURE_BIN:-$root/build/perdure}
 tools=${BENCH_TOOLS:-$root/build/bench}
@@ -26,7 +26,7 @@ done
 # ---- tools, folders, processes ----------------------------------------------------------------------------------------
 
 if [ -z "${BENCH_TOOLS:-}" ]; then
-    names=(append read scale sync sqlite_index floor follow http)
+    names=(append read scale sync sqlite_index floor follow http provider)
     ninja -C build "${names[@]/#/bench/bench-}" >build/compile-bench.log 2>&1 || { tail -n 30 build/compile-bench.log >&2; die "the tools do not build"; }
 fi
 ulimit -n 20000 2>/dev/null || ulimit -n "$(ulimit -Hn)"
@@ -491,6 +491,121 @@ tokens_scene() {
     row tokens "behind the schedule of the fastest, p50" ms "$(median late_ms)" - "<=3"
 }
 
+# ---- agents: whole agents with a provider of their own, over its real protocol -------------------------------------------
+
+pss_kb() { awk '/^Pss:/ { print $2; exit }' "/proc/$1/smaps_rollup"; }
+
+provider='' provider_port=''
+# provider_start TOKENS INTERVAL_MS: a provider, and a file that configures it as `local` and, endless, as `other`.
+provider_start() {
+    provider_port=$(free_port)
+    "$tools/bench-provider" "$provider_port" "$@" &
+    provider=$!
+    started+=("$provider")
+    wait_port "$provider_port" 10
+}
+provider_config() { # port other-port
+    printf '{"providers":{"local":{"kind":"openai-chat","base_url":"http://127.0.0.1:%s"},"other":{"kind":"openai-chat","base_url":"http://127.0.0.1:%s"}}}' \
+        "$1" "$2" >"$work/config.json"
+}
+model_agent() { # name provider model -> its id
+    printf '{"name":"%s","definition":{"format":1,"agent":{"system":"You help.","model":{"provider":"%s","model":"%s"}}}}' "$@" >"$work/agent.json"
+    "$perdure" agents apply "$work/agent.json" --json | grep -oE '"agent_id": *"[^"]+' | sed 's/.*"//'
+}
+
+agents_scene() {
+    local line id before count=500 tokens=200
+    for _ in $(seq "$repeats"); do
+        keep sync_us "$(value p50 "$(tool sync "$work" 1 300 1)")"
+
+        say "  one agent, a token every 5 ms"
+        provider_start 1000 5
+        provider_config "$provider_port" "$provider_port"
+        serve --config "$work/config.json"
+        id=$(model_agent slow local m)
+        start_runs "$id" '"go"' 1
+        line=$(tool follow --port "$port" "${auth[@]}" --paths "$work/paths" --watch --marks --conns 1 --secs 3 --settle 0.5 --pids "$server")
+        say "    $line"
+        keep lone_p50 "$(value p50 "$line")"
+        keep lone_p99 "$(value p99 "$line")"
+        unserve
+        stop "$provider"
+
+        say "  $count agents at once, $tokens tokens each, a token every 20 ms, a follower each"
+        provider_start "$tokens" 20
+        provider_config "$provider_port" "$provider_port"
+        serve --config "$work/config.json"
+        id=$(model_agent many local m)
+        start_runs "$id" '"warm"' 1
+        sleep 0.5
+        before=$(pss_kb "$server")
+        start_runs "$id" '"go"' "$count"
+        sleep 0.3
+        keep run_kb "$(calc "($(pss_kb "$server") - $before) / $count")"
+        line=$(tool follow --port "$port" "${auth[@]}" --paths "$work/paths" --watch --marks --conns "$count" --secs 2 --settle 0.3 --pids "$server")
+        say "    $line"
+        keep paced "$(value rate "$line")"
+        keep paced_p50 "$(value p50 "$line")"
+        keep paced_p99 "$(value p99 "$line")"
+        keep paced_cpu "$(calc "$(value server_cpu "$line") / $(value rate "$line") * 1000 * 1000")"
+        unserve
+        stop "$provider"
+
+        say "  the same as fast as it goes, nobody follows"
+        provider_start "$tokens" 0
+        provider_config "$provider_port" "$provider_port"
+        serve --config "$work/config.json"
+        id=$(model_agent fast local m)
+        line=$(tool http --port "$port" "${json[@]}" --path /v1/api/runs/wait --body "{\"agent_id\":\"$id\",\"input\":\"go\"}" --conns "$count" \
+            --count "$((count * 4))" --pids "$server")
+        say "    $line"
+        keep fast "$(calc "$(value rate "$line") * ($tokens + 8)")"
+        keep fast_cpu "$(calc "$(value server_cpu "$line") / $(value rate "$line") / $tokens * 1000 * 1000")"
+        unserve
+        stop "$provider"
+    done
+    row agents "from a provider's chunk to the follower, one agent, p50 : one sync" us "$(median lone_p50)" "$(median sync_us)" "<=5"
+    row agents "the same, p99 : one sync" us "$(median lone_p99)" "$(median sync_us)" -
+    row agents "$count agents with followers, tokens/s (25,000 are sent)" /s "$(median paced)" - ">=24000"
+    row agents "from the chunk to the follower then, p50" us "$(median paced_p50)" - "<=10000"
+    row agents "the same, p99" us "$(median paced_p99)" - "<=50000"
+    row agents "memory per active run, nobody follows" KB "$(median run_kb)" - "<=64"
+    row agents "CPU per 1,000 tokens, followed" ms "$(median paced_cpu)" - "<=40"
+    row agents "as fast as it goes, events/s" /s "$(median fast)" - ">=50000"
+    row agents "CPU per 1,000 tokens then, nobody follows" ms "$(median fast_cpu)" - "<=20"
+}
+
+# ---- cancel: from the request to the end of the provider's call ---------------------------------------------------------
+
+cancel_scene() {
+    local line id mine name
+    mine=$(free_port)
+    for _ in $(seq "$repeats"); do
+        provider_start 1000000 20
+        provider_config "$provider_port" "$mine"
+        serve --config "$work/config.json"
+        id=$(model_agent endless other endless)
+        for name in alone beside; do
+            if [ "$name" = beside ]; then
+                start_runs "$(model_agent busy local m)" '"go"' 200
+                sleep 0.5
+            fi
+            line=$(tool provider "$mine" 1 5 cancel "$port" "$id" 300)
+            say "    $name $line"
+            keep "${name}_p50" "$(value closed_p50 "$line")"
+            keep "${name}_p99" "$(value closed_p99 "$line")"
+            keep "${name}_answer" "$(value answered_p50 "$line")"
+        done
+        unserve
+        stop "$provider"
+    done
+    row cancel "from cancelling to the provider's closed socket, p50" us "$(median alone_p50)" - -
+    row cancel "the same, p99" us "$(median alone_p99)" - "<=100000"
+    row cancel "until the answer, p50" us "$(median alone_answer)" - -
+    row cancel "beside 200 agents with 50 tokens/s each: p50" us "$(median beside_p50)" - -
+    row cancel "the same, p99" us "$(median beside_p99)" - "<=100000"
+}
+
 # ---- replay: what was missed ------------------------------------------------------------------------------------------
 
 replay_scene() {
@@ -530,6 +645,59 @@ replay_scene() {
     row replay "100 followers from the store, events/s : nchan from memory" /s "$(median run_replay)" "$(median nchan_replay)" ">=2.5"
     row replay "one reader in process, 300-byte events/s" /s "$(median read)" - ">=2000000"
     row replay "one reader in process, 60-byte events/s" /s "$(median read60)" - -
+}
+
+# ---- teams: 1,000 broadcasts at once --------------------------------------------------------------------------------
+
+# Eight agents, two rounds; each turn is said in five pieces, so many ms apart.
+team_agent() { # ms
+    local agents
+    agents=$(for i in 1 2 3 4 5 6 7 8; do printf '{"id":"a%d","role":"member"},' $i; done)
+    printf '{"name":"team-%d","definition":{"format":1,"team":{"intent":"Agree on one sentence.","protocol":"broadcast","agents":[%s],
+        "model":{"provider":"scripted","script":{"text":"so says the whole team","interval_ms":%d}}}}}' "$1" "${agents%,}" "$1" >"$work/agent.json"
+    "$perdure" agents apply "$work/agent.json" --json | grep -oE '"agent_id": *"[^"]+' | sed 's/.*"//'
+}
+all_completed() { # count: waits, prints when (ms)
+    local tries=9000
+    until [ "$(look "/v1/api/runs?limit=1&status=completed" | grep -oE '"total": *[0-9]+' | grep -oE '[0-9]+$')" -ge "$1" ]; do
+        tries=$((tries - 1))
+        [ $tries -gt 0 ] || die "the teams do not end"
+        sleep 0.01
+    done
+    date +%s%3N
+}
+durations() { for at in 0 100 200 300 400; do look "/v1/api/runs?limit=100&offset=$at&status=completed" | grep -oE '"duration_ms": *[0-9]+' | grep -oE '[0-9]+$'; done; }
+
+teams_scene() {
+    local id began ended before during curl_auth=(-H 'Authorization: Bearer dev')
+    for _ in $(seq "$repeats"); do
+        serve
+        id=$(team_agent 0)
+        start_runs "$id" '"go"' 20 # warm
+        all_completed 20 >/dev/null
+        began=$(date +%s%3N)
+        start_runs "$id" '"go"' 1000
+        ended=$(all_completed 1020)
+        keep team_turns "$(calc "16000 * 1000 / ($ended - $began)")"
+        unserve
+        serve
+        id=$(team_agent 500)
+        start_runs "$id" '"go"' 1
+        all_completed 1 >/dev/null
+        keep team_lone_ms "$(calc "($(durations | head -n 1) - 2 * 4 * 500) / 2")"
+        before=$(resident_mb "$server")
+        start_runs "$id" '"go"' 1000
+        sleep 1 # all of them are in their first round
+        during=$(resident_mb "$server")
+        all_completed 1001 >/dev/null
+        keep team_kb "$(calc "($during - $before) * 1024 / 1000")"
+        keep team_over_ms "$(calc "($(durations | sort -g | sed -n 250p) - 2 * 4 * 500) / 2")"
+        unserve
+    done
+    row teams "1,000 broadcasts of 8 agents, a model that takes no time: turns/s" /s "$(median team_turns)" - -
+    row teams "a round beyond the model's 2 s, one team alone" ms "$(median team_lone_ms)" - -
+    row teams "a round beyond the model's 2 s, 1,000 teams at once, p50" ms "$(median team_over_ms)" - -
+    row teams "memory per team in flight (8 calls)" KB "$(median team_kb)" - -
 }
 
 # ---- footprint: memory and start --------------------------------------------------------------------------------------

@@ -44,13 +44,6 @@ static struct op_path clients_path(const struct machine *m)
 
 /* ---- small texts ---- */
 
-static struct span minified(struct jv v, struct arena *arena)
-{
-    CLEANUP(buf_done) struct buf text = { 0 };
-    json_minify(v, &text);
-    return arena_copy(arena, buf_view(&text));
-}
-
 static struct span quoted(struct span text, struct arena *arena)
 {
     CLEANUP(buf_done) struct buf out = { 0 };
@@ -61,7 +54,7 @@ static struct span quoted(struct span text, struct arena *arena)
 /* What a tool gave, as the content of a message: text as it is, anything else as JSON text. A JSON string. */
 static struct span content_of(struct jv v, struct arena *arena)
 {
-    struct span text = jv_is(v, JSON_NONE) ? SPAN("null") : minified(v, arena);
+    struct span text = jv_is(v, JSON_NONE) ? SPAN("null") : json_minified(v, arena);
     return jv_is(v, JSON_STRING) ? text : quoted(text, arena);
 }
 
@@ -73,27 +66,6 @@ static struct span text_or(struct jv v, struct span def, struct arena *arena)
 
 /* ---- the end ---- */
 
-static void fault_write(const struct fault *fault, struct buf *out)
-{
-    struct jw w = jw_on(out);
-    jw_obj(&w);
-    jw_key(&w, "code");
-    jw_str(&w, fault->code);
-    jw_key(&w, "category");
-    jw_str(&w, fault->category);
-    jw_key(&w, "message");
-    jw_str(&w, fault->message);
-    jw_key(&w, "retryable");
-    jw_bool(&w, fault->retryable);
-    jw_key(&w, "source");
-    jw_str(&w, fault->source);
-    if (fault->provider_code.n) {
-        jw_key(&w, "provider_code");
-        jw_raw(&w, fault->provider_code);
-    }
-    jw_end(&w);
-}
-
 static void fail(struct turn *t, const struct fault *fault)
 {
     CLEANUP(buf_done) struct buf text = { 0 };
@@ -103,37 +75,15 @@ static void fail(struct turn *t, const struct fault *fault)
         effect_add(t->out, FX_ABORT, (struct op_path){ 0 });
     m->waits_clients = false;
     m->life = LIFE_FAILED;
-    fault_write(fault, &text);
+    fault_to_json(fault, SPAN_NONE, &text);
     effect_add(t->out, FX_FAIL, (struct op_path){ 0 })->fail.error = arena_copy(t->out->arena, buf_view(&text));
-}
-
-static const char *category_of(enum err err)
-{
-    switch (err) {
-    case ERR_BUDGET: return "budget";
-    case ERR_TIMEOUT: return "timeout";
-    case ERR_CANCELLED: return "cancelled";
-    case ERR_RATE_LIMITED: return "rate_limit";
-    case ERR_TOOL: return "tool";
-    default: return "model";
-    }
 }
 
 /* The error object that came with a failed call; what it does not say follows from the class. */
 static void fail_as_told(struct turn *t)
 {
-    struct arena *arena = t->out->arena;
-    const struct err_info *info = err_info(t->in->err);
-    struct jv error = json_read(t->in->value, arena), code = jv_get(error, "provider_code");
-
-    fail(t, &(struct fault){
-                .code = text_or(jv_get(error, "code"), span_of(info->ar_code), arena),
-                .category = text_or(jv_get(error, "category"), span_of(category_of(t->in->err)), arena),
-                .message = text_or(jv_get(error, "message"), span_of(info->title), arena),
-                .source = text_or(jv_get(error, "source"), t->m->phase == PHASE_LIST ? SPAN("tool") : SPAN("model"), arena),
-                .provider_code = jv_is(code, JSON_NONE) || jv_is(code, JSON_NULL) ? SPAN_NONE : minified(code, arena),
-                .retryable = jv_bool(jv_get(error, "retryable"), info->retryable),
-            });
+    struct fault fault = fault_told(t->in->err, t->in->value, t->m->phase == PHASE_LIST ? "tool" : "model", t->out->arena);
+    fail(t, &fault);
 }
 
 static void put_finish(struct turn *t)
@@ -534,7 +484,7 @@ static void remember(struct machine *m, struct jv answer, bool calls)
     struct span reason = jv_string(jv_get(answer, "finish_reason"), m->arena);
 
     if (jv_is(said, JSON_STRING) && (!calls || !jv_str_eq(said, "")))
-        m->last.text = minified(said, m->arena);
+        m->last.text = json_minified(said, m->arena);
     m->last.finish_reason = reason.n ? arena_copy(m->arena, reason) : calls ? SPAN("tool_calls") : SPAN("stop");
     m->last.model = arena_copy(m->arena, jv_string(jv_get(answer, "model"), m->arena));
     m->last.response_id = arena_copy(m->arena, jv_string(jv_get(answer, "response_id"), m->arena));
@@ -701,7 +651,7 @@ static void take_reply(struct turn *t, struct call *call)
         end_call_wrong(t, call, told_error(t, value));
     else if (jv_is(value, JSON_STRING))
         end_call(t->m, call,
-                 quoted(arena_printf(arena, "{\"answer\":%.*s,\"is_freeform\":true}", SPAN_ARG(minified(value, arena))), arena),
+                 quoted(arena_printf(arena, "{\"answer\":%.*s,\"is_freeform\":true}", SPAN_ARG(json_minified(value, arena))), arena),
                  false);
     else
         end_call(t->m, call, content_of(value, arena), false);
@@ -778,7 +728,7 @@ static void take_list(struct turn *t)
         fail_as_told(t);
     } else {
         struct jv listed = json_read(t->in->value, t->out->arena);
-        m->listed = jv_is(listed, JSON_OBJECT) ? minified(listed, m->arena) : SPAN("{}");
+        m->listed = jv_is(listed, JSON_OBJECT) ? json_minified(listed, m->arena) : SPAN("{}");
         agent_tools_resolve(m);
         call_model(t);
     }
@@ -799,7 +749,7 @@ static void take_values(struct machine *m, struct jv values, struct arena *turn)
     for (struct jv_iter it = jv_iter(values); jv_step(&it);)
         if (!jv_str_eq(it.name, "messages")) {
             jw_key_span(&w, jv_string(it.name, turn));
-            jw_raw(&w, minified(it.value, turn));
+            jw_raw(&w, json_minified(it.value, turn));
         }
     jw_end(&w);
     m->values = arena_copy(m->arena, buf_view(&text));

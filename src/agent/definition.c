@@ -603,18 +603,6 @@ struct agent *agent_read(struct jv definition, struct arena *arena, struct buf *
     return a;
 }
 
-static bool deeper_than(struct jv v, unsigned depth)
-{
-    if (!jv_is(v, JSON_OBJECT) && !jv_is(v, JSON_ARRAY))
-        return false;
-    if (depth == 0)
-        return true;
-    for (struct jv_iter it = jv_iter(v); jv_step(&it);)
-        if (deeper_than(it.value, depth - 1))
-            return true;
-    return false;
-}
-
 enum err agent_compile(struct jv definition, struct plan *plan, struct issues *issues)
 {
     CLEANUP(arena_done) struct arena scratch = { 0 };
@@ -622,7 +610,7 @@ enum err agent_compile(struct jv definition, struct plan *plan, struct issues *i
     CLEANUP(buf_done) struct buf text = { 0 };
     size_t found_before = issues->count;
 
-    if (deeper_than(definition, DEPTH_MAX))
+    if (jv_deeper_than(definition, DEPTH_MAX))
         issue_add(issues, SPAN_NONE, "limit", "is nested deeper than %d", DEPTH_MAX);
     else
         (void)agent_read(definition, &scratch, &at, issues);

@@ -8,6 +8,7 @@
  *
  * What is 0, false or empty is left out. Equal states have equal texts. Only what the definition does not say is there. */
 #include "agent/state.h"
+#include "machine/save.h"
 
 const char *const agent_life_words[LIFE_COUNT] = {
     [LIFE_NEW] = "new", [LIFE_RUNNING] = "running", [LIFE_FINISHED] = "finished", [LIFE_FAILED] = "failed"
@@ -19,30 +20,6 @@ const char *const agent_call_words[CALL_STATE_COUNT] = {
 };
 
 /* ---- save ---- */
-
-static void put_number(struct jw *w, const char *name, uint64_t n)
-{
-    if (n == 0)
-        return;
-    jw_key(w, name);
-    jw_u64(w, n);
-}
-
-static void put_flag(struct jw *w, const char *name, bool flag)
-{
-    if (!flag)
-        return;
-    jw_key(w, name);
-    jw_bool(w, true);
-}
-
-static void put_json(struct jw *w, const char *name, struct span json)
-{
-    if (!json.n)
-        return;
-    jw_key(w, name);
-    jw_raw(w, json);
-}
 
 static void put_text(struct jw *w, const char *name, struct span text)
 {
@@ -84,7 +61,7 @@ static void put_last(struct jw *w, const struct last *last)
         return;
     jw_key(w, "last");
     jw_obj(w);
-    put_json(w, "text", last->text);
+    save_json(w, "text", last->text);
     put_text(w, "finish_reason", last->finish_reason);
     put_text(w, "model", last->model);
     put_text(w, "response_id", last->response_id);
@@ -98,10 +75,10 @@ static void put_call(struct jw *w, const struct call *call)
     jw_obj(w);
     put_text(w, "id", call->id);
     put_text(w, "name", call->shown);
-    put_json(w, "arguments", call->arguments);
+    save_json(w, "arguments", call->arguments);
     put_word(w, "state", agent_call_words[call->state]);
-    put_json(w, "result", call->result);
-    put_flag(w, "failed", call->failed);
+    save_json(w, "result", call->result);
+    save_flag(w, "failed", call->failed);
     if (call->inner) {
         jw_key(w, "inner");
         put_machine(w, call->inner);
@@ -127,21 +104,21 @@ static void put_machine(struct jw *w, const struct machine *m)
     jw_u64(w, agent_ops.rev);
     put_word(w, "life", agent_life_words[m->life]);
     put_word(w, "phase", agent_phase_words[m->phase]);
-    put_number(w, "steps", m->steps);
-    put_number(w, "tool_steps", m->tool_steps);
-    put_number(w, "repairs", m->repairs);
-    put_flag(w, "stopping", m->stopping);
-    put_flag(w, "clients", m->waits_clients);
-    put_number(w, "client_waits", m->client_waits);
+    save_number(w, "steps", m->steps);
+    save_number(w, "tool_steps", m->tool_steps);
+    save_number(w, "repairs", m->repairs);
+    save_flag(w, "stopping", m->stopping);
+    save_flag(w, "clients", m->waits_clients);
+    save_number(w, "client_waits", m->client_waits);
     put_usage(w, &m->usage);
     put_last(w, &m->last);
     if (!span_is(m->values, "{}"))
-        put_json(w, "values", m->values);
-    put_json(w, "listed", m->listed);
+        save_json(w, "values", m->values);
+    save_json(w, "listed", m->listed);
     put_talk(w, "messages", &m->messages);
     if (m->queue.count)
         put_talk(w, "queue", &m->queue);
-    put_json(w, "output", m->output);
+    save_json(w, "output", m->output);
     put_calls(w, m);
     jw_end(w);
 }
@@ -154,31 +131,6 @@ enum err agent_save(const struct machine *m, struct buf *out)
 }
 
 /* ---- load ---- */
-
-static bool get_u32(struct jv object, const char *name, uint32_t *ret)
-{
-    struct jv v = jv_get(object, name);
-    int64_t n = 0;
-    if (!jv_is(v, JSON_NONE) && (!jv_i64(v, &n) || n < 0 || n > UINT32_MAX))
-        return false;
-    *ret = (uint32_t)n;
-    return true;
-}
-
-static bool get_word(struct jv object, const char *name, const char *const *words, uint32_t count, uint32_t *ret)
-{
-    struct jv v = jv_get(object, name);
-    for (*ret = 0; *ret < count; ++*ret)
-        if (jv_str_eq(v, words[*ret]))
-            return true;
-    return false;
-}
-
-static struct span get_json(struct jv object, const char *name, struct arena *arena)
-{
-    struct jv v = jv_get(object, name);
-    return jv_is(v, JSON_NONE) ? SPAN_NONE : arena_copy(arena, jv_raw(v));
-}
 
 static struct span get_text(struct jv object, const char *name, struct arena *arena)
 {
@@ -240,14 +192,14 @@ static bool load_call(struct machine *m, struct jv v)
     struct jv inner = jv_get(v, "inner");
     uint32_t state;
 
-    if (!get_word(v, "state", agent_call_words, CALL_STATE_COUNT, &state))
+    if (!load_word(jv_get(v, "state"), agent_call_words, CALL_STATE_COUNT, &state))
         return false;
     *call = (struct call){
         .id = get_text(v, "id", m->arena),
         .shown = get_text(v, "name", m->arena),
-        .arguments = get_json(v, "arguments", m->arena),
+        .arguments = load_json(v, "arguments", m->arena),
         .state = (enum call_state)state,
-        .result = get_json(v, "result", m->arena),
+        .result = load_json(v, "result", m->arena),
         .failed = jv_bool(jv_get(v, "failed"), false),
     };
     call->tool = agent_tools_find(m, call->shown);
@@ -278,7 +230,7 @@ static bool load_calls(struct machine *m, struct jv calls)
 static void load_last(struct machine *m, struct jv v)
 {
     m->last = (struct last){
-        .text = get_json(v, "text", m->arena),
+        .text = load_json(v, "text", m->arena),
         .finish_reason = get_text(v, "finish_reason", m->arena),
         .model = get_text(v, "model", m->arena),
         .response_id = get_text(v, "response_id", m->arena),
@@ -290,10 +242,10 @@ static bool load_machine(struct machine *m, struct jv root)
     uint32_t rev, life, phase;
     struct jv values = jv_get(root, "values");
 
-    if (!get_u32(root, "rev", &rev) || rev != agent_ops.rev || !get_word(root, "life", agent_life_words, LIFE_COUNT, &life) ||
-        !get_word(root, "phase", agent_phase_words, PHASE_COUNT, &phase) || !get_u32(root, "steps", &m->steps) ||
-        !get_u32(root, "tool_steps", &m->tool_steps) || !get_u32(root, "repairs", &m->repairs) ||
-        !get_u32(root, "client_waits", &m->client_waits) || !get_usage(jv_get(root, "usage"), &m->usage) ||
+    if (!load_u32(root, "rev", &rev) || rev != agent_ops.rev || !load_word(jv_get(root, "life"), agent_life_words, LIFE_COUNT, &life) ||
+        !load_word(jv_get(root, "phase"), agent_phase_words, PHASE_COUNT, &phase) || !load_u32(root, "steps", &m->steps) ||
+        !load_u32(root, "tool_steps", &m->tool_steps) || !load_u32(root, "repairs", &m->repairs) ||
+        !load_u32(root, "client_waits", &m->client_waits) || !get_usage(jv_get(root, "usage"), &m->usage) ||
         !get_talk(root, "messages", true, &m->messages, m->arena) || !get_talk(root, "queue", false, &m->queue, m->arena))
         return false;
     m->life = (enum life)life;
@@ -302,8 +254,8 @@ static bool load_machine(struct machine *m, struct jv root)
     m->waits_clients = jv_bool(jv_get(root, "clients"), false);
     if (jv_is(values, JSON_OBJECT))
         m->values = arena_copy(m->arena, jv_raw(values));
-    m->listed = get_json(root, "listed", m->arena);
-    m->output = get_json(root, "output", m->arena);
+    m->listed = load_json(root, "listed", m->arena);
+    m->output = load_json(root, "output", m->arena);
     load_last(m, jv_get(root, "last"));
     if (m->life == LIFE_FINISHED && !m->output.n)
         return false;

@@ -3,6 +3,7 @@
 #pragma once
 #include "agent/agent.h"
 #include "agent/definition.h"
+#include "machine/fault.h"
 
 enum life { LIFE_NEW, LIFE_RUNNING, LIFE_FINISHED, LIFE_FAILED, LIFE_COUNT };
 /* What the machine waits for, or would if it still ran. */
@@ -73,13 +74,6 @@ struct turn {
     struct machine *m;
     const struct input *in;
     struct effects *out;
-};
-
-/* The error object of agent-runs.md 3.2. */
-struct fault {
-    struct span code, category, message, source;
-    struct span provider_code; /* JSON or empty */
-    bool retryable;
 };
 
 extern const char *const agent_life_words[LIFE_COUNT];

@@ -24,7 +24,8 @@ static void request_gone(struct http_request *req)
 static void take_request_id(struct call *call)
 {
     struct span given;
-    bool        usable = http_header(call->req, "X-Request-Id", &given) && given.n >= 1 && given.n <= CALL_REQUEST_ID;
+    bool        named = (call->flow && http_header(call->req, "X-ModelRelay-Request-Id", &given)) || http_header(call->req, "X-Request-Id", &given);
+    bool        usable = named && given.n >= 1 && given.n <= CALL_REQUEST_ID;
     for (size_t i = 0; usable && i < given.n; i++)
         usable = given.p[i] > 0x20 && given.p[i] < 0x7f;
     if (usable)
@@ -51,8 +52,8 @@ static struct call *call_new(struct api *api, struct http_request *req)
     loop_timer_init(&call->timer, engine_loop(api->engine), NULL);
     req->user = call;
     req->gone = request_gone;
-    take_request_id(call);
     call->flow = call->path.n >= 8 && memcmp(call->path.p, "/api/v1/", 8) == 0;
+    take_request_id(call);
     call->problem = accepts(call, "application/problem+json");
     api->requests++;
     return call;
@@ -274,7 +275,7 @@ static bool parse_body(struct call *call)
     if (jv_is(call->body, JSON_OBJECT))
         return true;
     issue_add(&call->issues, SPAN(""), "type", "the body must be an object");
-    call_fail(call, ERR_VALIDATION, "", "the body must be an object");
+    call_fail(call, call->flow ? ERR_BAD_REQUEST : ERR_VALIDATION, "", "the body must be an object");
     return false;
 }
 

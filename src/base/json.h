@@ -78,6 +78,8 @@ bool        jv_equal(struct jv a, struct jv b);           /* by value: member or
 /* RFC 6901. "" is v itself. Absent when there is nothing or the pointer is not well-formed. */
 struct jv   jv_pointer(struct jv v, struct span pointer);
 bool        json_pointer_valid(struct span pointer);
+/* true when containers stand in containers for more than `depth` levels; a scalar has 0, [] has 1. */
+bool        jv_deeper_than(struct jv v, unsigned depth);
 /* "/a~1b/3" grows by one reference token. */
 void        json_pointer_push(struct buf *pointer, struct span token);
 
@@ -87,6 +89,7 @@ void json_put_string_ascii(struct buf *out, struct span utf8); /* every non-ASCI
 void json_put_f64(struct buf *out, double v);            /* ECMAScript shortest form; NaN and infinities: null */
 /* As it came, without white space; overridden duplicates are dropped. */
 void json_minify(struct jv v, struct buf *out);
+struct span json_minified(struct jv v, struct arena *arena); /* the same, in the arena */
 
 enum json_canon {
     JSON_JCS       = 0, /* RFC 8785: names by UTF-16 code units; integers beyond 2^53 keep their text (model.md 11, 31) */

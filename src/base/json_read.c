@@ -382,3 +382,15 @@ struct jv jv_pointer(struct jv v, struct span pointer)
     }
     return v;
 }
+
+bool jv_deeper_than(struct jv v, unsigned depth)
+{
+    if (!jv_is(v, JSON_OBJECT) && !jv_is(v, JSON_ARRAY))
+        return false;
+    if (depth == 0)
+        return true;
+    for (struct jv_iter it = jv_iter(v); jv_step(&it);)
+        if (jv_deeper_than(it.value, depth - 1))
+            return true;
+    return false;
+}

@@ -104,6 +104,13 @@ void json_minify(struct jv v, struct buf *out)
     buf_byte(out, kind == JSON_OBJECT ? '}' : ']');
 }
 
+struct span json_minified(struct jv v, struct arena *arena)
+{
+    CLEANUP(buf_done) struct buf text = { 0 };
+    json_minify(v, &text);
+    return arena_copy(arena, buf_view(&text));
+}
+
 /* ---- the cursor ---- */
 
 /* Before a value: a comma when something stands before it, and from now on something does. */

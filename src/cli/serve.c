@@ -227,7 +227,7 @@ static enum err start_engine(struct server *s, struct error *error)
         e = store_open(&store, &s->store, error);
     struct engine_config engine = { .loop = s->loop, .store = s->store, .models = s->models, .prices = s->prices,
                                     .machines = machines, .redact = s->redact,
-                                    .tools = { s->tools, tool_start, tool_list, tool_cancel, tool_repeat_safe },
+                                    .tools = { s->tools, tool_start, tool_list, tool_cancel, tool_repeat_safe, tool_known },
                                     .ledger = { .heartbeat_ms = (uint32_t)s->o.heartbeat_ms,
                                                 .slow_reader_ms = (uint32_t)s->o.slow_reader_ms,
                                                 .max_age_ms = (uint32_t)s->o.max_age_ms },

@@ -3,15 +3,12 @@
  *
  * A key is read once, when the process starts. A missing one is no error here: the other providers work without it, and
  * `perdure doctor` tells. */
+#include "base/secret.h"
 #include "base/utf8.h"
 #include "model/provider.h"
-#include <errno.h>
-#include <fcntl.h>
-#include <stdlib.h>
 #include <strings.h>
-#include <unistd.h>
 
-enum { KEY_MAX = 16384, URL_MAX = 2048, SECRET_MIN = 4 };
+enum { URL_MAX = 2048, SECRET_MIN = 4 };
 
 struct provider_fields {
     struct span kind, base_url, api_key_env, api_key_file;
@@ -81,77 +78,16 @@ struct span provider_clean_text(const struct provider *provider, struct span tex
 
 /* ---- the key ---- */
 
-static struct span trim(struct span text)
-{
-    while (text.n && (unsigned char)text.p[text.n - 1] <= 0x20)
-        text.n--;
-    while (text.n && (unsigned char)text.p[0] <= 0x20)
-        text = span_make(text.p + 1, text.n - 1);
-    return text;
-}
-
-static bool is_printable(struct span text)
-{
-    for (size_t i = 0; i < text.n; i++)
-        if ((unsigned char)text.p[i] < 0x20 || text.p[i] == 0x7f)
-            return false;
-    return true;
-}
-
-static struct span read_key_file(const char *path, struct arena *arena, const char **ret_missing)
-{
-    char   text[KEY_MAX + 1];
-    size_t n = 0;
-    int    fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) {
-        *ret_missing = arena_printf(arena, "the key file %s cannot be read: %s", path, strerror(errno)).p;
-        return SPAN_NONE;
-    }
-    for (ssize_t got; n < sizeof text && ((got = read(fd, text + n, sizeof text - n)) > 0 || (got < 0 && errno == EINTR));)
-        n += got > 0 ? (size_t)got : 0;
-    close(fd);
-    struct span key = trim(span_make(text, n));
-    if (key.n == 0 || n > KEY_MAX || !is_printable(key)) {
-        *ret_missing = arena_printf(arena, "the key file %s holds no key", path).p;
-        return SPAN_NONE;
-    }
-    return arena_copy(arena, key);
-}
-
-static struct span read_key_env(const char *name, struct arena *arena, const char **ret_missing)
-{
-    const char *text = getenv(name);
-    struct span key = trim(span_of(text));
-    if (key.n == 0)
-        *ret_missing = arena_printf(arena, "the environment variable %s is not set", name).p;
-    else if (key.n > KEY_MAX || !is_printable(key))
-        *ret_missing = arena_printf(arena, "the environment variable %s holds no key", name).p;
-    else
-        return arena_copy(arena, key);
-    return SPAN_NONE;
-}
-
 static struct span read_key(const struct provider_fields *want, struct arena *arena, const char **ret_missing)
 {
     if (want->api_key_env.n)
-        return read_key_env(arena_copy(arena, want->api_key_env).p, arena, ret_missing);
+        return secret_from_env(want->api_key_env, "key", arena, ret_missing);
     if (want->api_key_file.n)
-        return read_key_file(arena_copy(arena, want->api_key_file).p, arena, ret_missing);
+        return secret_from_file(want->api_key_file, "key", arena, ret_missing);
     return SPAN_NONE;
 }
 
 /* ---- headers ---- */
-
-static bool is_token(struct span name)
-{
-    static const char other[] = "!#$%&'*+-.^_`|~0123456789";
-    for (size_t i = 0; i < name.n; i++) {
-        char c = name.p[i];
-        if (!((c | 0x20) >= 'a' && (c | 0x20) <= 'z') && !(c && strchr(other, c)))
-            return false;
-    }
-    return name.n > 0 && name.n <= 128;
-}
 
 static bool name_is(struct span name, const char *other)
 {
@@ -175,15 +111,6 @@ static bool is_reserved(struct span name, bool has_key, const char *key_header)
     return has_key && is_name_of(name, key_header);
 }
 
-static bool is_secret_name(const char *name)
-{
-    static const char *const hints[] = { "key", "token", "secret", "authorization", "cookie", "password" };
-    for (size_t i = 0; i < ARRAY_LEN(hints); i++)
-        if (strcasestr(name, hints[i]))
-            return true;
-    return false;
-}
-
 static enum err add_headers(struct provider *provider, struct jv headers, bool has_key, const char *pointer, struct arena *arena,
                             struct error *error)
 {
@@ -193,17 +120,17 @@ static enum err add_headers(struct provider *provider, struct jv headers, bool h
         return ERR_OK;
     for (struct jv_iter it = jv_iter(headers); jv_step(&it);) {
         struct span name = jv_string(it.name, arena), value = jv_string(it.value, arena);
-        if (!is_token(name))
+        if (!http_header_name_valid(name))
             return field_error(error, pointer, name, "is not the name of a header");
         if (is_reserved(name, has_key, provider->ops->key_header))
             return field_error(error, pointer, name, "is written by the server itself");
-        if (!value.p || value.n > 8192 || !is_printable(value))
+        if (!value.p || value.n > 8192 || !span_one_line(value))
             return field_error(error, pointer, name, "must be a string on one line");
         if (count == HEADERS_MAX)
             return field_error(error, pointer, name, "there are more than %d headers", HEADERS_MAX);
         http->headers[count++] = arena_printf(arena, "%.*s: %.*s", SPAN_ARG(name), SPAN_ARG(value)).p;
         const char *name_text = arena_copy(arena, name).p;
-        if (is_secret_name(name_text))
+        if (http_header_is_secret(name_text))
             add_secret(http, arena_copy(arena, value));
     }
     return ERR_OK;

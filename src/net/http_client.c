@@ -550,3 +550,24 @@ void http_call_cancel(struct http_call *call)
     loop_timer_clear(&call->idle);
     note_change(call->client);
 }
+
+/* ---- headers that the configuration names ---- */
+
+bool http_header_name_valid(struct span name)
+{
+    for (size_t i = 0; i < name.n; i++) {
+        char c = name.p[i];
+        if (!((c | 0x20) >= 'a' && (c | 0x20) <= 'z') && !(c && strchr("!#$%&'*+-.^_`|~0123456789", c)))
+            return false;
+    }
+    return name.n > 0 && name.n <= 128;
+}
+
+bool http_header_is_secret(const char *name)
+{
+    static const char *const hints[] = { "key", "token", "secret", "authorization", "cookie", "password" };
+    for (size_t i = 0; i < ARRAY_LEN(hints); i++)
+        if (strcasestr(name, hints[i]))
+            return true;
+    return false;
+}

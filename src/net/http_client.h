@@ -47,3 +47,9 @@ enum err http_call_start(struct http_client *client, const struct http_call_conf
 void http_call_cancel(struct http_call *call);
 /* false: it is certain that no byte of the request has left. Until on_done has returned. */
 bool http_call_sent(const struct http_call *call);
+
+/* ---- headers that the configuration names ---- */
+/* A token (RFC 9110) of at most 128 bytes. */
+bool http_header_name_valid(struct span name);
+/* The name says that the value is nothing to show: "Authorization", "X-Api-Key", … */
+bool http_header_is_secret(const char *name);

@@ -192,6 +192,10 @@ static bool answer_fits(struct engine *engine, const struct open_wait *wait, str
         return true;
     }
     bool fits = json_schema_fits(json_read(wait->row.schema_json, &engine->turn), said, &at, issues);
+    if (fits && wait->row.kind == WAIT_BUDGET && !money_raise_fits(said, &engine->turn)) {
+        issue_add(issues, SPAN("/input/raise"), "range", "must be an amount above 0, with at most 12 decimals");
+        fits = false;
+    }
     buf_done(&at);
     return fits;
 }

@@ -258,6 +258,13 @@ struct loop   *engine_loop(struct engine *engine)   { return engine->config.loop
 struct store  *engine_store(struct engine *engine)  { return engine->config.store; }
 struct ledger *engine_ledger(struct engine *engine) { return engine->ledger; }
 struct models *engine_models(struct engine *engine) { return engine->config.models; }
+
+bool engine_knows_tool(const struct engine *engine, struct span name)
+{
+    const struct engine_tools *tools = &engine->config.tools;
+    return tools->known && tools->known(tools->tools, name);
+}
+
 const struct prices *engine_prices(const struct engine *engine) { return engine->config.prices; }
 struct env    *engine_env(struct engine *engine)    { return engine->env; }
 const struct redact *engine_redact(const struct engine *engine) { return engine->config.redact; }

@@ -26,6 +26,7 @@ struct engine_tools {
                      void *user, struct tool_call **ret, struct error *error);
     void (*cancel)(struct tool_call *call);
     bool (*repeat_safe)(const struct tools *tools, struct span name);
+    bool (*known)(const struct tools *tools, struct span name); /* NULL: the surfaces do not ask */
 };
 
 struct engine_config {
@@ -65,6 +66,7 @@ struct loop   *engine_loop(struct engine *engine);
 struct store  *engine_store(struct engine *engine);
 struct ledger *engine_ledger(struct engine *engine);
 struct models *engine_models(struct engine *engine);
+bool           engine_knows_tool(const struct engine *engine, struct span name);
 const struct prices *engine_prices(const struct engine *engine); /* NULL: none */
 struct env    *engine_env(struct engine *engine);
 const struct redact *engine_redact(const struct engine *engine); /* for rows that are not runs'; may be NULL */

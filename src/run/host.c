@@ -97,9 +97,7 @@ static void record_model(struct run *run, const struct pending_input *in, struct
     struct jw     w = payload_begin(run->engine, call->node);
     put_call_id(run, &w, call->op);
     unsigned    wf;
-    struct cost cost = cost_of(run, call, value);
-    if (in->err == ERR_BUDGET || (in->err && jv_is(jv_get(value, "usage"), JSON_NONE)))
-        cost = (struct cost){ .usd = 0 }; /* nothing was sent, or nothing is known to have been served */
+    struct cost cost = in->err ? cost_of_failed(run, call, in->err, value) : cost_of(run, call, value);
     money_settle(run, call, &cost);
     cost_book(run, &call->path, &cost);
     if (!in->err) {
@@ -182,7 +180,15 @@ static void record_answer(struct run *run, const struct pending_input *in, const
     jw_str(&w, in->by);
     jw_key(&w, "wait_kind");
     jw_cstr(&w, wait_kind_name((enum wait_kind)wait->row.kind));
-    struct span pub = payload_end(run->engine, &w), priv = input_priv(run->engine, run->now_us, &in->path, in->value);
+    uint32_t    step = 0, call_op = (uint32_t)wait->row.op;
+    (void)run_step_at(run, &wait->path, &step, &call_op);
+    struct buf  node = { 0 };
+    json_put_string(&node, wait->row.node);
+    struct span more = arena_printf(&run->engine->turn, "\"wf_step\":%u,\"call_op\":%u,\"node\":%.*s", step, call_op,
+                                    SPAN_ARG(buf_view(&node)));
+    buf_done(&node);
+    struct span pub = payload_end(run->engine, &w);
+    struct span priv = input_priv_more(run->engine, run->now_us, &in->path, ERR_OK, more, in->value);
     if (host)
         priv = arena_printf(&run->engine->turn, HOST_PRIV "\"answer\",%.*s", (int)priv.n - 1, priv.p + 1);
     run_record(run, REC_WAIT_CLOSED, 0, wait->row.kind != WAIT_ASK, 0, 0, pub, priv, NULL);

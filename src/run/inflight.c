@@ -179,10 +179,7 @@ bool inflight_retry(struct run *run, const struct pending_input *in)
     uint64_t         wait_ms = 0;
     if (!call || call->on_node || in->err == ERR_BUDGET || replay_is_strict(run) || !wants_retry(run, call, in->value, &wait_ms))
         return false;
-    struct jv   error = json_read(in->value, &run->engine->turn);
-    struct cost cost = cost_of(run, call, error);
-    if (jv_is(jv_get(error, "usage"), JSON_NONE))
-        cost = (struct cost){ .usd = 0 };
+    struct cost cost = cost_of_failed(run, call, in->err, json_read(in->value, &run->engine->turn));
     money_settle(run, call, &cost);
     cost_book(run, &call->path, &cost);
     call->lost = true;

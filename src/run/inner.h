@@ -92,6 +92,8 @@ struct receipts {
 };
 
 /* Model calls of a part of a node (a node, an item, an agent in it): the step that the workflow surface shows. */
+/* The latest model call of what `path` lies in, or of what lies in `path`: its step (model.md 4) and its operation. False: none. */
+bool run_step_at(const struct run *run, const struct op_path *path, uint32_t *ret_step, uint32_t *ret_op);
 struct wf_steps {
     struct op_path of;             /* what makes the calls */
     uint32_t       step, model_op; /* of its last finished call */
@@ -388,6 +390,8 @@ struct spend_day {             /* of a workspace */
 };
 void        cost_add(struct cost *sum, const struct cost *more);
 struct cost cost_of(const struct run *run, const struct inflight *call, struct jv answer);
+/* Of one that failed: the usage that the error reports; else, when something was shown, what was reserved for it; else the call alone. */
+struct cost cost_of_failed(const struct run *run, const struct inflight *call, enum err err, struct jv error);
 void        cost_put(struct jw *w, const struct cost *cost); /* cost_usd, cost_known; nothing when there was no call */
 struct span cost_priv(struct arena *arena, const struct cost *cost); /* a member of priv */
 struct cost cost_read(struct jv priv);
@@ -397,8 +401,12 @@ enum admit  money_admit_model(struct run *run, struct inflight *call);
 enum admit  money_admit_tool(struct run *run, struct tool_flight *flight);
 void        money_reserve(struct run *run, struct inflight *call); /* without asking: it goes on after a restart */
 void        money_settle(struct run *run, struct inflight *call, const struct cost *cost);
+/* A restart met it on its way: what was reserved counts, and the call that takes its place has a reservation of its own. */
+struct cost money_lost(struct run *run, struct inflight *call);
 void        money_abandon(struct run *run, struct inflight *call);
 void        money_answered(struct run *run, struct span details, struct span value, bool rejected);
+/* May this answer raise a cap? The schema of the question has no word for decimal text. */
+bool        money_raise_fits(struct jv answer, struct arena *arena);
 void        money_free(struct engine *engine);
 
 /* ---- inflight.c: model calls ---- */

@@ -119,6 +119,50 @@ struct cost cost_of(const struct run *run, const struct inflight *call, struct j
     return cost;
 }
 
+static bool was_shown(const struct inflight *call)
+{
+    for (unsigned i = 0; i < ARRAY_LEN(call->chunks); i++)
+        if (call->chunks[i])
+            return true;
+    return false;
+}
+
+static bool price_known(const struct run *run, const struct inflight *call)
+{
+    const struct prices *prices = run->engine->config.prices;
+    int64_t              none;
+    return prices && price_bound(prices, call->provider, call->model, 0, 0, &none);
+}
+
+/* What was reserved for it, as long as nobody knows better. */
+static struct cost cost_of_reserved(const struct run *run, const struct inflight *call)
+{
+    struct cost cost = call->reserved;
+    cost.unpriced = cost.calls && !price_known(run, call);
+    return cost;
+}
+
+struct cost cost_of_failed(const struct run *run, const struct inflight *call, enum err err, struct jv error)
+{
+    struct cost cost = { .calls = 1, .unpriced = !price_known(run, call) };
+    if (err == ERR_BUDGET || call->on_node)
+        return (struct cost){ .usd = 0 };
+    if (jv_is(jv_get(error, "usage"), JSON_OBJECT))
+        return cost_of(run, call, error);
+    if (was_shown(call))
+        return cost_of_reserved(run, call);
+    return cost;
+}
+
+struct cost money_lost(struct run *run, struct inflight *call)
+{
+    struct cost cost = cost_of_reserved(run, call);
+    money_settle(run, call, &cost);
+    cost_book(run, &call->path, &cost);
+    money_reserve(run, call);
+    return cost;
+}
+
 void cost_put(struct jw *w, const struct cost *cost)
 {
     if (!cost->calls)
@@ -211,15 +255,12 @@ void money_settle(struct run *run, struct inflight *call, const struct cost *cos
 /* It was cut off: what it has cost is not known, so what was reserved for it counts. */
 void money_abandon(struct run *run, struct inflight *call)
 {
-    struct cost cost = call->reserved;
+    struct cost cost = cost_of_reserved(run, call);
     if (run->fold || !call->reserved.calls)
         return;
     unreserve(run, call);
-    if (!call->model_call) { /* it was never sent, or had its answer */
-        return;
-    }
-    cost.unpriced = cost.usd == 0;
-    spend(run, &cost, 0);
+    if (call->model_call) /* else it was never sent, or had its answer */
+        spend(run, &cost, 0);
 }
 
 /* ---- caps ---- */
@@ -257,9 +298,22 @@ static int64_t limit_of(const struct plan_budget *budget, enum cap cap)
     return 0;
 }
 
-static int64_t raised_of(const struct spend_row *row, enum cap cap)
+static int64_t *raised_of(struct spend_row *row, enum cap cap)
 {
-    return cap == CAP_USD ? row->raised_usd : cap == CAP_TOKENS ? row->raised_tokens : row->raised_calls;
+    switch (cap) {
+    case CAP_USD:         return &row->raised_usd;
+    case CAP_TOKENS:      return &row->raised_tokens;
+    case CAP_MODEL_CALLS: return &row->raised_model_calls;
+    case CAP_TOOL_CALLS:  return &row->raised_tool_calls;
+    case CAP_SECONDS:
+    case CAP_COUNT:       break;
+    }
+    return &row->raised_seconds;
+}
+
+static int64_t plus(int64_t a, int64_t b) /* neither is negative */
+{
+    return a > INT64_MAX - b ? INT64_MAX : a + b;
 }
 
 /* What the call would add: `cost` of a model's, else a tool's. */
@@ -282,7 +336,7 @@ static int64_t seconds_of(const struct run *run)
     return run->now_us > waited ? (int64_t)((run->now_us - waited) / 1000000) : 0;
 }
 
-static bool over(const struct run *run, const struct plan_budget *budget, const struct spend_row *row, const struct cost *reserved,
+static bool over(const struct run *run, const struct plan_budget *budget, struct spend_row *row, const struct cost *reserved,
                  const struct cost *cost, bool of_day, struct breach *ret)
 {
     for (int cap = 0; cap < CAP_COUNT; cap++) {
@@ -290,7 +344,7 @@ static bool over(const struct run *run, const struct plan_budget *budget, const 
         int64_t used = cap == CAP_SECONDS ? seconds_of(run) : used_of(row, reserved, (enum cap)cap);
         if (!limit || (cap == CAP_SECONDS && of_day))
             continue;
-        limit += cap == CAP_SECONDS ? 0 : raised_of(row, (enum cap)cap);
+        limit = plus(limit, *raised_of(row, (enum cap)cap));
         if (cap == CAP_SECONDS ? used < limit : !more || used + more <= limit)
             continue;
         *ret = (struct breach){ .cap = (enum cap)cap, .of_day = of_day, .limit = limit, .used = used, .action = budget->on_breach };
@@ -376,9 +430,11 @@ static void record_breach(struct run *run, const struct breach *b, uint32_t op, 
     run->engine->stats.budgets_reached++;
 }
 
-static const char raise_schema[] =
-    "{\"anyOf\":[{\"enum\":[\"stop\"]},{\"type\":\"object\",\"required\":[\"raise\"],\"additionalProperties\":false,"
-    "\"properties\":{\"raise\":{\"anyOf\":[{\"type\":\"integer\",\"minimum\":1},{\"type\":\"string\",\"minLength\":1}]}}}]}";
+#define RAISE_SCHEMA(amount)                                                                                                \
+    "{\"anyOf\":[{\"enum\":[\"stop\"]},{\"type\":\"object\",\"required\":[\"raise\"],\"additionalProperties\":false," \
+    "\"properties\":{\"raise\":" amount "}}]}"
+static const char raise_schema[] = RAISE_SCHEMA("{\"type\":\"integer\",\"minimum\":1}");
+static const char raise_usd_schema[] = RAISE_SCHEMA("{\"type\":[\"number\",\"string\"],\"exclusiveMinimum\":0,\"minLength\":1}");
 
 static struct op_path wait_of_call(struct op_path call)
 {
@@ -403,7 +459,7 @@ static void ask(struct run *run, const struct breach *b, struct op_path call, ui
         return;
     wait_ask(run, WAIT_BUDGET, wait_of_call(call), op, node, SPAN_NONE,
              arena_printf(&run->engine->turn, "The budget of %s is used up. Answer {\"raise\": amount} to go on, or \"stop\".",
-                          cap_names[b->cap]), span_of(raise_schema), details);
+                          cap_names[b->cap]), span_of(b->cap == CAP_USD ? raise_usd_schema : raise_schema), details);
     if (of.no)
         wait_note(run, &of, of.node, SPAN_NONE, true);
 }
@@ -465,21 +521,38 @@ enum admit money_admit_tool(struct run *run, struct tool_flight *t)
 
 /* ---- a person raises a cap ---- */
 
+/* The amount as decimal text, however it was written. */
+static struct span amount_text(struct jv amount, struct arena *arena)
+{
+    return jv_is(amount, JSON_STRING) ? jv_string(amount, arena) : jv_raw(amount);
+}
+
+bool money_raise_fits(struct jv answer, struct arena *arena)
+{
+    struct jv amount = jv_get(answer, "raise");
+    int64_t   n = 0;
+    return jv_is(amount, JSON_NONE) || jv_i64(amount, &n) || (!usd_parse(amount_text(amount, arena), &n) && n > 0);
+}
+
+static int64_t amount_of(struct jv amount, enum cap cap, struct arena *arena)
+{
+    int64_t n = 0;
+    if (cap != CAP_USD)
+        return jv_i64(amount, &n) ? n : 0;
+    if (!usd_parse(amount_text(amount, arena), &n))
+        return n;
+    return jv_i64(amount, &n) ? INT64_MAX : 0; /* more than can be counted */
+}
+
 static void raise_cap(struct run *run, struct jv details, struct jv amount)
 {
     bool              daily = jv_str_eq(jv_get(details, "scope"), "workspace_day");
     struct spend_row *row = daily ? &of_day(run)->row : of_run(run);
-    int64_t           n = 0;
-    if (jv_is(amount, JSON_STRING))
-        (void)usd_parse(jv_string(amount, &run->engine->turn), &n);
-    else if (jv_i64(amount, &n) && jv_str_eq(jv_get(details, "cap"), cap_names[CAP_USD]))
-        n = n < INT64_MAX / 2000000000000 ? n * 1000000000000 : 0;
-    if (jv_str_eq(jv_get(details, "cap"), cap_names[CAP_USD]))
-        row->raised_usd += n;
-    else if (jv_str_eq(jv_get(details, "cap"), cap_names[CAP_TOKENS]))
-        row->raised_tokens += n;
-    else
-        row->raised_calls += n;
+    for (int cap = 0; cap < CAP_COUNT; cap++)
+        if (jv_str_eq(jv_get(details, "cap"), cap_names[cap])) {
+            int64_t *raised = raised_of(row, (enum cap)cap), n = amount_of(amount, (enum cap)cap, &run->engine->turn);
+            *raised = plus(*raised, n > 0 ? n : 0);
+        }
     batch_put(engine_batch(run->engine), TABLE_spend, row);
 }
 

@@ -701,8 +701,10 @@ static void supersede_call(struct run *run, struct inflight *call)
     jw_raw(&w, error_json(&engine->turn, "superseded", "infrastructure", "runtime", true, "the engine restarted during the call"));
     jw_key(&w, "will_retry");
     jw_bool(&w, true);
-    run_record(run, REC_MODEL_FAILED, 0, call->texts ? 1 : 0, old, call->delta_parent, payload_end(engine, &w),
-               SPAN("{\"superseded\":true}"), NULL);
+    struct cost lost = call->on_node ? (struct cost){ .usd = 0 } : money_lost(run, call);
+    cost_put(&w, &lost);
+    struct span priv = arena_printf(&engine->turn, "{\"superseded\":true,%.*s}", SPAN_ARG(cost_priv(&engine->turn, &lost)));
+    run_record(run, REC_MODEL_FAILED, 0, call->texts ? 1 : 0, old, call->delta_parent, payload_end(engine, &w), priv, NULL);
     call->lost = true;
     inflight_again(run, call);
 }

@@ -260,6 +260,19 @@ static const struct wf_steps *steps_of(const struct run *run, const struct op_pa
     return found;
 }
 
+bool run_step_at(const struct run *run, const struct op_path *path, uint32_t *ret_step, uint32_t *ret_op)
+{
+    const struct wf_steps *found = steps_of(run, path);
+    for (uint32_t i = 0; i < run->step_count && !found; i++)
+        if (op_path_under(&run->steps[i].of, path))
+            found = &run->steps[i];
+    if (found) {
+        *ret_step = found->step;
+        *ret_op = found->model_op;
+    }
+    return found != NULL;
+}
+
 static struct span unique_name(struct run *run, struct span given, uint32_t op)
 {
     struct arena *arena = &run->host_arena;

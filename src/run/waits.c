@@ -54,6 +54,18 @@ static void set_expiry(struct run *run, struct open_wait *wait, uint64_t expires
         wait->row.expires_ms = wait->row.created_ms + (expires_us > run->now_us ? (int64_t)((expires_us - run->now_us) / 1000) : 0);
 }
 
+/* The model call that led here, for surfaces that name it. */
+static void put_step(const struct run *run, struct jw *w, const struct op_path *path)
+{
+    uint32_t step, op;
+    if (!run_step_at(run, path, &step, &op))
+        return;
+    jw_key(w, "wf_step");
+    jw_u64(w, step);
+    jw_key(w, "call_op");
+    jw_u64(w, op);
+}
+
 /* HUMAN_PROMPT and the row. */
 static void open_person(struct run *run, struct open_wait *wait, uint32_t parent)
 {
@@ -79,19 +91,19 @@ static void open_person(struct run *run, struct open_wait *wait, uint32_t parent
     }
     if (row->options.n)
         payload_value(&w, "details", row->options);
-    struct span pub = payload_end(engine, &w), priv = SPAN_NONE, recorded = SPAN_NONE;
+    struct span pub = payload_end(engine, &w), recorded = SPAN_NONE;
+    engine->scratch_priv.len = 0;
+    struct jw p = jw_on(&engine->scratch_priv);
+    jw_obj(&p);
+    put_step(run, &p, &wait->path);
     if (wait->host) {
-        engine->scratch_priv.len = 0;
-        struct jw p = jw_on(&engine->scratch_priv);
-        jw_obj(&p);
         jw_key(&p, "host");
         jw_cstr(&p, wait_kind_name((enum wait_kind)row->kind));
         jw_key(&p, "p");
         path_json(&p, &wait->path);
-        jw_end(&p);
-        priv = buf_view(&engine->scratch_priv);
     }
-    run_record(run, REC_WAIT_OPENED, 0, 1, (uint32_t)row->op, parent, pub, priv, &recorded);
+    jw_end(&p);
+    run_record(run, REC_WAIT_OPENED, 0, 1, (uint32_t)row->op, parent, pub, buf_view(&engine->scratch_priv), &recorded);
     if (run->fold)
         uuid_parse(jv_string(jv_get(json_read(recorded, &engine->turn), "approval_id"), &engine->turn), &row->id);
     else
@@ -193,6 +205,28 @@ static bool is_new_of(const struct open_wait *wait, const struct op_path *node)
     return wait->fresh && op_path_under(&wait->path, node);
 }
 
+/* What is asked without a call of a model, and the step of what the node waits for. */
+static void put_asks(const struct run *run, struct jw *w, const struct op *node)
+{
+    const struct tool_flight *t = run->tools;
+    while (t && (t->by != TOOL_BY_CLIENT || !op_path_under(&t->path, &node->path)))
+        t = t->next;
+    put_step(run, w, t ? &t->path : &node->path);
+    jw_key(w, "asks");
+    jw_arr(w);
+    for (const struct open_wait *o = run->waits; o; o = o->next) {
+        if (o->row.kind == WAIT_TOOLS || o->row.kind == WAIT_ASK || !is_new_of(o, &node->path))
+            continue;
+        jw_obj(w);
+        jw_key(w, "approval_id");
+        jw_uuid(w, &o->row.id);
+        jw_key(w, "prompt");
+        jw_str(w, o->row.prompt);
+        jw_end(w);
+    }
+    jw_arr_end(w);
+}
+
 static struct span waiting_priv(struct run *run, const struct op *node, bool host)
 {
     struct buf *out = &run->engine->scratch_priv;
@@ -209,6 +243,7 @@ static struct span waiting_priv(struct run *run, const struct op *node, bool hos
         if (o->row.kind == WAIT_TOOLS && is_new_of(o, &node->path))
             jw_uuid(&w, &o->row.id);
     jw_arr_end(&w);
+    put_asks(run, &w, node);
     jw_end(&w);
     return buf_view(out);
 }

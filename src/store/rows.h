@@ -114,7 +114,8 @@ struct table {
  * in 10^-12; of calls without a known price only their number. */
 #define SPEND_COLUMNS(X)                                                                                                       \
     X(UUID, workspace) X(I64, kind) X(UUID, id) X(I64, day) X(I64, usd) X(I64, unpriced) X(I64, tokens_in) X(I64, tokens_out)      \
-    X(I64, model_calls) X(I64, tool_calls) X(I64, raised_usd) X(I64, raised_tokens) X(I64, raised_calls)
+    X(I64, model_calls) X(I64, tool_calls) X(I64, raised_usd) X(I64, raised_tokens) X(I64, raised_model_calls) \
+    X(I64, raised_tool_calls) X(I64, raised_seconds)
 /* The workflow surface (workflow-runs.md). flow: what a run has there besides its own row. session: what a thread has; its messages
  * are numbered from 1, those up to `cleared` are gone. handle: a state handle; expires_ms 0: never. */
 #define FLOW_COLUMNS(X)    X(UUID, workspace) X(UUID, run) X(BYTES, customer)

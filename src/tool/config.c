@@ -4,15 +4,12 @@
  * Secrets are read once, when the process starts, from the environment or a file. A missing one is no error here: the other
  * tools work without it, `perdure doctor` tells, and calls of this tool fail with not_configured. */
 #include "tool/inner.h"
-#include <errno.h>
-#include <fcntl.h>
+#include "base/secret.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <strings.h>
-#include <unistd.h>
 
 enum {
-    SECRET_MAX = 16384,
     TIMEOUT_MS = 30000,
     MAX_BYTES = 1 << 20,
     FETCH_BYTES = 256 << 10,
@@ -87,66 +84,16 @@ void tools_secret(struct tools *tools, struct span secret)
         tools->secrets[tools->secret_count++] = secret;
 }
 
-static struct span trim(struct span text)
-{
-    while (text.n && (unsigned char)text.p[text.n - 1] <= 0x20)
-        text.n--;
-    while (text.n && (unsigned char)text.p[0] <= 0x20)
-        text = span_make(text.p + 1, text.n - 1);
-    return text;
-}
-
-static bool one_line(struct span text)
-{
-    for (size_t i = 0; i < text.n; i++)
-        if ((unsigned char)text.p[i] < 0x20 || text.p[i] == 0x7f)
-            return false;
-    return true;
-}
-
-static struct span read_file(const char *path, struct arena *arena)
-{
-    char   text[SECRET_MAX + 1];
-    size_t n = 0;
-    int    fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return SPAN_NONE;
-    for (ssize_t got; n < sizeof text && ((got = read(fd, text + n, sizeof text - n)) > 0 || (got < 0 && errno == EINTR));)
-        n += got > 0 ? (size_t)got : 0;
-    close(fd);
-    return n > SECRET_MAX ? SPAN_NONE : arena_copy(arena, trim(span_make(text, n)));
-}
-
 static struct span read_secret(struct tools *tools, struct span env, struct span file, const char **ret_missing)
 {
-    struct arena *arena = &tools->arena;
-    struct span   secret = SPAN_NONE;
-    if (!env.n && !file.n)
-        return SPAN_NONE;
-    if (env.n)
-        secret = arena_copy(arena, trim(span_of(getenv(arena_copy(arena, env).p))));
-    else
-        secret = read_file(arena_copy(arena, file).p, arena);
-    if (secret.n == 0 || secret.n > SECRET_MAX || !one_line(secret)) {
-        *ret_missing = env.n ? arena_printf(arena, "the environment variable %.*s holds no secret", SPAN_ARG(env)).p
-                             : arena_printf(arena, "the file %.*s holds no secret", SPAN_ARG(file)).p;
-        return SPAN_NONE;
-    }
+    struct span secret = env.n    ? secret_from_env(env, "secret", &tools->arena, ret_missing)
+                         : file.n ? secret_from_file(file, "secret", &tools->arena, ret_missing)
+                                  : SPAN_NONE;
     tools_secret(tools, secret);
     return secret;
 }
 
 /* ---- endpoints ---- */
-
-static bool is_token(struct span name)
-{
-    for (size_t i = 0; i < name.n; i++) {
-        char c = name.p[i];
-        if (!((c | 0x20) >= 'a' && (c | 0x20) <= 'z') && !(c && strchr("!#$%&'*+-.^_`|~0123456789", c)))
-            return false;
-    }
-    return name.n > 0 && name.n <= 128;
-}
 
 static bool is_reserved(const char *name, bool has_key)
 {
@@ -159,15 +106,6 @@ static bool is_reserved(const char *name, bool has_key)
     return has_key && strcasecmp(name, "authorization") == 0;
 }
 
-static bool is_secret_name(const char *name)
-{
-    static const char *const hints[] = { "key", "token", "secret", "authorization", "cookie", "password" };
-    for (size_t i = 0; i < ARRAY_LEN(hints); i++)
-        if (strcasestr(name, hints[i]))
-            return true;
-    return false;
-}
-
 static enum err add_headers(struct tools *tools, const struct endpoint_fields *want, const char *pointer, struct endpoint *ret,
                             struct error *error)
 {
@@ -176,12 +114,12 @@ static enum err add_headers(struct tools *tools, const struct endpoint_fields *w
     bool          has_key = want->api_key_env.n || want->api_key_file.n;
     for (struct jv_iter it = jv_iter(want->headers); jv_step(&it); count++) {
         struct span name = arena_copy(arena, jv_string(it.name, arena)), value = arena_copy(arena, jv_string(it.value, arena));
-        if (!is_token(name) || is_reserved(name.p, has_key))
+        if (!http_header_name_valid(name) || is_reserved(name.p, has_key))
             return field_error(error, pointer, name, "is no header that can be set here");
-        if (!jv_is(it.value, JSON_STRING) || value.n > 8192 || !one_line(value) || count == HEADERS_MAX)
+        if (!jv_is(it.value, JSON_STRING) || value.n > 8192 || !span_one_line(value) || count == HEADERS_MAX)
             return field_error(error, pointer, name, "must be a string on one line; at most %d headers", HEADERS_MAX);
         ret->headers[count] = arena_printf(arena, "%.*s: %.*s", SPAN_ARG(name), SPAN_ARG(value)).p;
-        if (is_secret_name(name.p))
+        if (http_header_is_secret(name.p))
             tools_secret(tools, value);
     }
     struct span key = read_secret(tools, want->api_key_env, want->api_key_file, &ret->missing);

@@ -102,15 +102,6 @@ static bool have(const struct mcp_tool *tools, size_t count, struct span name)
     return false;
 }
 
-static struct span minified(struct jv value, struct arena *arena)
-{
-    struct buf text = { 0 };
-    json_minify(value, &text);
-    struct span copy = arena_copy(arena, buf_view(&text));
-    buf_done(&text);
-    return copy;
-}
-
 enum err mcp_tools_read(struct jv result, struct arena *arena, struct mcp_tool *tools, size_t *count, struct span *ret_cursor,
                         struct error *error)
 {
@@ -128,7 +119,7 @@ enum err mcp_tools_read(struct jv result, struct arena *arena, struct mcp_tool *
             .name = arena_copy(arena, name),
             .title = arena_copy(arena, jv_string(jv_get(it.value, "title"), arena)),
             .description = arena_copy(arena, jv_string(jv_get(it.value, "description"), arena)),
-            .schema = minified(schema, arena),
+            .schema = json_minified(schema, arena),
         };
     }
     *ret_cursor = jv_is(cursor, JSON_STRING) ? arena_copy(arena, jv_string(cursor, arena)) : SPAN_NONE;

@@ -39,6 +39,8 @@ enum err tool_list(struct tools *tools, struct span names, void (*on_end)(void *
 enum err tool_start(struct tools *tools, const struct tool_call_config *config, struct tool_call **ret, struct error *error);
 /* Closes the socket, tells an MCP server; no callback any more. */
 void tool_cancel(struct tool_call *call);
+/* true when the name is that of a configured tool, or of one that a configured MCP server may have. */
+bool tool_known(const struct tools *tools, struct span name);
 /* true when a call of this tool may be sent again with the same key. Unknown tools are not. */
 bool tool_repeat_safe(const struct tools *tools, struct span name);
 /* true when a person must agree before a call (`"approval": "always"`). Unknown tools: false. */

@@ -48,6 +48,11 @@ void tools_free(struct tools *tools)
     free(tools);
 }
 
+bool tool_known(const struct tools *tools, struct span name)
+{
+    return tool_find(tools, name) || mcp_find(tools, name);
+}
+
 bool tool_repeat_safe(const struct tools *tools, struct span name)
 {
     const struct tool *tool = tool_find(tools, name);
@@ -149,7 +154,8 @@ static void fail_with(struct tool_call *call, const struct tool_fault *fault)
     call_free(call);
 }
 
-static struct tool_fault *fault_make(struct tool_call *call, const char *code, bool retryable, const char *format, va_list args)
+static struct tool_fault *PRINTF(4, 0) fault_make(struct tool_call *call, const char *code, bool retryable, const char *format,
+                                                  va_list args)
 {
     char               text[MESSAGE_MAX];
     struct tool_fault *fault = ARENA_NEW(&call->arena, struct tool_fault);

@@ -746,18 +746,6 @@ static void write_plan(const struct compile *c, struct buf *out)
 
 /* ---- the whole ---- */
 
-static bool deeper_than(struct jv v, unsigned depth)
-{
-    if (!jv_is(v, JSON_OBJECT) && !jv_is(v, JSON_ARRAY))
-        return false;
-    if (depth == 0)
-        return true;
-    for (struct jv_iter it = jv_iter(v); jv_step(&it);)
-        if (deeper_than(it.value, depth - 1))
-            return true;
-    return false;
-}
-
 /* ---- one machine and nothing around it ---- */
 
 static const struct single {
@@ -833,7 +821,7 @@ static enum err compile_checked(struct compile *c, struct jv definition, struct 
         ISSUE(c, "type", "must be an object");
         return ERR_VALIDATION;
     }
-    if (deeper_than(definition, DEPTH_MAX)) {
+    if (jv_deeper_than(definition, DEPTH_MAX)) {
         ISSUE(c, "limit", "is nested deeper than %d", DEPTH_MAX);
         return ERR_VALIDATION;
     }

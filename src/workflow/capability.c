@@ -22,19 +22,6 @@ struct check {
     bool resolved;
 };
 
-static const char *const categories[] = { "validation", "auth",           "not_found", "conflict",
-                                          "rate_limit", "timeout",        "network",   "provider",
-                                          "tool",       "model",          "budget",    "human",
-                                          "replay",     "infrastructure", "cancelled", "internal" };
-
-static bool is_category(struct jv v)
-{
-    for (size_t i = 0; i < ARRAY_LEN(categories); i++)
-        if (jv_str_eq(v, categories[i]))
-            return true;
-    return false;
-}
-
 /* Steps into a member; returns what check_leave needs to step out again. */
 static size_t check_enter(struct check *c, const char *name)
 {
@@ -173,13 +160,6 @@ static int64_t int_of(struct jv config, const char *name, int64_t def)
     return jv_i64(jv_get(config, name), &n) ? n : def;
 }
 
-static struct span minified(struct jv v, struct arena *arena)
-{
-    CLEANUP(buf_done) struct buf text = { 0 };
-    json_minify(v, &text);
-    return arena_copy(arena, buf_view(&text));
-}
-
 static struct effect *work_effect(struct work *work, enum effect_kind kind, struct op_path op)
 {
     struct effect *fx = effect_add(work->out, kind, op);
@@ -205,64 +185,11 @@ static struct span copy_or(struct jv v, const char *def, struct arena *arena)
     return jv_is(v, JSON_STRING) ? jv_string(v, arena) : span_of(def);
 }
 
-static const char *category_of(enum err err)
-{
-    switch (err) {
-    case ERR_BUDGET: return "budget";
-    case ERR_TIMEOUT: return "timeout";
-    case ERR_CANCELLED: return "cancelled";
-    case ERR_RATE_LIMITED: return "rate_limit";
-    case ERR_TOOL: return "tool";
-    default: return "model";
-    }
-}
-
-struct fault fault_told(enum err err, struct span error_text, const char *source, struct arena *arena)
-{
-    const struct err_info *info = err_info(err);
-    struct jv error = json_read(error_text, arena), code = jv_get(error, "provider_code");
-    struct jv category = jv_get(error, "category");
-
-    return (struct fault){
-        .code = copy_or(jv_get(error, "code"), info->ar_code, arena),
-        .category = is_category(category) ? jv_string(category, arena) : span_of(category_of(err)),
-        .message = copy_or(jv_get(error, "message"), info->title, arena),
-        .source = copy_or(jv_get(error, "source"), source, arena),
-        .provider_code = jv_is(code, JSON_NONE) || jv_is(code, JSON_NULL) ? SPAN_NONE : minified(code, arena),
-        .retryable = jv_bool(jv_get(error, "retryable"), info->retryable),
-    };
-}
-
 /* The error object that came with a failed call; what it does not say follows from the class. */
 static enum verdict failed_as_told(struct work *work)
 {
     work->fault = fault_told(work->in->err, work->in->value, work->in->kind == IN_TOOL ? "tool" : "model", work->out->arena);
     return VERDICT_FAILED;
-}
-
-void fault_to_json(const struct fault *fault, struct span node, struct buf *out)
-{
-    struct jw w = jw_on(out);
-    jw_obj(&w);
-    jw_key(&w, "code");
-    jw_str(&w, fault->code);
-    jw_key(&w, "category");
-    jw_str(&w, fault->category);
-    jw_key(&w, "message");
-    jw_str(&w, fault->message);
-    jw_key(&w, "retryable");
-    jw_bool(&w, fault->retryable);
-    jw_key(&w, "source");
-    jw_str(&w, fault->source);
-    if (fault->provider_code.n) {
-        jw_key(&w, "provider_code");
-        jw_raw(&w, fault->provider_code);
-    }
-    if (node.n) {
-        jw_key(&w, "node");
-        jw_str(&w, node);
-    }
-    jw_end(&w);
 }
 
 /* ---- core.echo, core.value ---- */
@@ -418,7 +345,7 @@ static void fail_check(struct check *c, struct jv config)
 {
     struct jv category = jv_get(config, "category");
     size_t before = check_enter(c, "category");
-    if (jv_is(category, JSON_STRING) && !is_category(category))
+    if (jv_is(category, JSON_STRING) && !fault_is_category(category))
         CHECK_ISSUE(c, "enum", "is no category of errors");
     check_leave(c, before);
 }
@@ -637,12 +564,12 @@ static enum verdict handoff_answer(struct work *work)
     struct jv output = jv_get(result, "output"), error = jv_get(result, "error"), category = jv_get(error, "category");
 
     if (work->in->err == ERR_OK && jv_str_eq(status, "completed"))
-        return done(work, jv_is(output, JSON_NONE) ? SPAN("null") : minified(output, arena));
+        return done(work, jv_is(output, JSON_NONE) ? SPAN("null") : json_minified(output, arena));
     bool cancelled = jv_str_eq(status, "cancelled");
     work->fault = (struct fault){
         .code = cancelled ? SPAN("child_cancelled") : SPAN("child_failed"),
         .category = cancelled               ? SPAN("cancelled")
-                    : is_category(category) ? jv_string(category, arena)
+                    : fault_is_category(category) ? jv_string(category, arena)
                                             : SPAN("internal"),
         .message = copy_or(jv_get(error, "message"),
                            cancelled ? "The child run was cancelled." : "The child run failed.", arena),
@@ -825,7 +752,7 @@ static enum verdict tool_call_start(struct work *work)
     struct effect *fx = work_effect(work, FX_TOOL, op_sub(work->op, OP_PART(OP_TOOL, 0)));
 
     fx->tool.tool = jv_string(jv_get(work->config, "tool"), arena);
-    fx->tool.arguments = jv_is(arguments, JSON_NONE) ? SPAN("{}") : minified(arguments, arena);
+    fx->tool.arguments = jv_is(arguments, JSON_NONE) ? SPAN("{}") : json_minified(arguments, arena);
     fx->tool.by = client                                           ? TOOL_BY_CLIENT
                   : jv_str_eq(jv_get(work->config, "by"), "local") ? TOOL_BY_LOCAL
                                                                    : TOOL_BY_SERVER;
@@ -849,7 +776,7 @@ static enum verdict tool_call_answer(struct work *work)
     }
     if (work->in->err)
         return failed_as_told(work);
-    return done(work, work->in->value.n ? minified(json_read(work->in->value, arena), arena) : SPAN("null"));
+    return done(work, work->in->value.n ? json_minified(json_read(work->in->value, arena), arena) : SPAN("null"));
 }
 
 static void tool_call_check(struct check *c, struct jv config)

@@ -5,15 +5,9 @@
  * and says whether the node is done, waits for the answer to an effect, or failed. The machine does the rest:
  * starting, finishing, retrying, checkpoints. */
 #pragma once
+#include "machine/fault.h"
 #include "workflow/plan.h"
 #include "workflow/ref.h"
-
-/* The error object of agent-runs.md 3.2, in parts. */
-struct fault {
-    struct span code, category, message, source;
-    struct span provider_code; /* JSON, or empty */
-    bool retryable;
-};
 
 enum verdict { VERDICT_DONE, VERDICT_PENDING, VERDICT_FAILED };
 
@@ -76,7 +70,3 @@ void capability_pointers(const struct capability *capability, struct jv config,
 void capability_targets(const struct capability *capability, struct jv config,
                         void (*fn)(void *ctx, size_t index, struct jv next), void *ctx);
 bool capability_is_switch(const struct capability *capability);
-/* The error object that came with a failure of this class; what it does not say follows from the class. */
-struct fault fault_told(enum err err, struct span error, const char *source, struct arena *arena);
-/* Writes the error object; `node` may be empty. */
-void fault_to_json(const struct fault *fault, struct span node, struct buf *out);

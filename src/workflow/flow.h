@@ -116,8 +116,8 @@ struct flow {
 enum err flow_open(struct plan *plan, struct flow **ret, struct issues *issues);
 uint32_t flow_find(const struct flow *flow, struct span id);
 /* Members "tools" and "tool_choice" of a neutral request (model/model.h), from those of a /responses request; none when there are
- * none. What a provider does by itself is left out. */
-void flow_put_tools(struct jv tools, struct jw *w);
+ * none. What a provider does by itself is left out. complete: who says nothing of parameters takes an object. */
+void flow_put_tools(struct jv tools, bool complete, struct jw *w);
 void flow_put_choice(struct jv choice, struct jw *w);
 /* The definition of the agent that a model node is: from a /responses request with everything put in. `model` overrides. */
 void flow_definition(const struct flow_job *job, struct jv request, struct span model, struct arena *arena,

@@ -82,7 +82,7 @@ static void put_model(const struct flow_job *job, struct jv request, struct span
     jw_end(w);
 }
 
-void flow_put_tools(struct jv tools, struct jw *w)
+void flow_put_tools(struct jv tools, bool complete, struct jw *w)
 {
     if (jv_count(tools) == 0)
         return;
@@ -96,6 +96,10 @@ void flow_put_tools(struct jv tools, struct jw *w)
         put_member(w, "name", jv_get(function, "name"));
         put_member(w, "description", jv_get(function, "description"));
         put_member(w, "parameters", jv_get(function, "parameters"));
+        if (complete && jv_is(jv_get(function, "parameters"), JSON_NONE)) {
+            jw_key(w, "parameters");
+            jw_raw(w, SPAN("{\"type\":\"object\"}"));
+        }
         jw_end(w);
     }
     jw_arr_end(w);
@@ -146,7 +150,7 @@ void flow_definition(const struct flow_job *job, struct jv request, struct span 
 
     jw_obj(&w);
     put_model(job, request, model, arena, &w);
-    flow_put_tools(jv_get(request, "tools"), &w);
+    flow_put_tools(jv_get(request, "tools"), false, &w);
     flow_put_choice(jv_get(request, "tool_choice"), &w);
     put_limits(job, &w);
     if (jv_is(jv_get(format, "schema"), JSON_OBJECT)) {

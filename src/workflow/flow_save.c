@@ -9,36 +9,13 @@
  * when it is as in the beginning. "order" is the place of a node among those that are done: what follows for their targets is
  * not saved but found again, in that order. */
 #include "workflow/flow.h"
+#include "machine/save.h"
 #include "workflow/graph.h"
 #include "workflow/nested.h"
 
 static const char *const phases[] = { [CALL_IDLE] = "idle", [CALL_INNER] = "inner", [CALL_BACKOFF] = "backoff" };
 
 /* ---- save ---- */
-
-static void put_number(struct jw *w, const char *name, uint64_t n)
-{
-    if (n == 0)
-        return;
-    jw_key(w, name);
-    jw_u64(w, n);
-}
-
-static void put_flag(struct jw *w, const char *name, bool flag)
-{
-    if (!flag)
-        return;
-    jw_key(w, name);
-    jw_bool(w, true);
-}
-
-static void put_text(struct jw *w, const char *name, struct span text)
-{
-    if (!text.n)
-        return;
-    jw_key(w, name);
-    jw_raw(w, text);
-}
 
 static void put_status(struct jw *w, enum flow_status status)
 {
@@ -54,7 +31,7 @@ static enum err save_call(const struct flow_call *call, struct jw *w)
         jw_key(w, "phase");
         jw_cstr(w, phases[call->phase]);
     }
-    put_number(w, "try", call->try_no);
+    save_number(w, "try", call->try_no);
     if (!call->inner)
         return ERR_OK;
     jw_key(w, "inner");
@@ -74,13 +51,13 @@ static enum err save_items(const struct flow_state *ns, struct jw *w)
         put_status(w, item->status);
         if (item->status != FLOW_SUCCEEDED)
             err = save_call(&item->call, w);
-        put_text(w, "value", item->value);
-        put_text(w, "output", item->output);
+        save_json(w, "value", item->value);
+        save_json(w, "output", item->output);
         jw_end(w);
     }
     jw_arr_end(w);
     if (ns->failed_item != NO_INDEX)
-        put_number(w, "failed", (uint64_t)ns->failed_item + 1);
+        save_number(w, "failed", (uint64_t)ns->failed_item + 1);
     return err;
 }
 
@@ -91,18 +68,18 @@ static enum err save_node(const struct flow_state *ns, struct span id, struct jw
     jw_key_span(w, id);
     jw_obj(w);
     put_status(w, ns->status);
-    put_number(w, "execs", ns->execs);
-    put_number(w, "step", ns->step);
-    put_number(w, "order", ns->order);
-    put_flag(w, "waits", ns->waits);
-    put_number(w, "limit_us", ns->limit_us);
-    put_number(w, "timers", ns->timers);
-    put_number(w, "collect_us", ns->collect_due_us);
-    put_flag(w, "late", ns->late);
+    save_number(w, "execs", ns->execs);
+    save_number(w, "step", ns->step);
+    save_number(w, "order", ns->order);
+    save_flag(w, "waits", ns->waits);
+    save_number(w, "limit_us", ns->limit_us);
+    save_number(w, "timers", ns->timers);
+    save_number(w, "collect_us", ns->collect_due_us);
+    save_flag(w, "late", ns->late);
     enum err err = ns->order ? ERR_OK : save_call(&ns->call, w);
     if (!err)
         err = save_items(ns, w);
-    put_text(w, "output", slot_view(&ns->output));
+    save_json(w, "output", slot_view(&ns->output));
     jw_end(w);
     return err;
 }
@@ -118,11 +95,11 @@ enum err flow_save(const struct machine *m, struct buf *out)
     jw_u64(&w, graph_ops.rev);
     jw_key(&w, "life");
     jw_cstr(&w, life_names[m->life]);
-    put_number(&w, "steps", m->steps);
-    put_number(&w, "pauses", m->pauses);
-    put_flag(&w, "paused", m->paused);
-    put_text(&w, "input", slot_view(&m->input));
-    put_text(&w, "values", slot_view(&m->values));
+    save_number(&w, "steps", m->steps);
+    save_number(&w, "pauses", m->pauses);
+    save_flag(&w, "paused", m->paused);
+    save_json(&w, "input", slot_view(&m->input));
+    save_json(&w, "values", slot_view(&m->values));
     jw_key(&w, "nodes");
     jw_obj(&w);
     for (uint32_t i = 0; i < f->flow->node_count && !err; i++)
@@ -134,40 +111,11 @@ enum err flow_save(const struct machine *m, struct buf *out)
 
 /* ---- load ---- */
 
-static bool get_number(struct jv object, const char *name, uint64_t most, uint64_t *ret)
-{
-    struct jv v = jv_get(object, name);
-    int64_t n = 0;
-    if (!jv_is(v, JSON_NONE) && (!jv_i64(v, &n) || n < 0 || (uint64_t)n > most))
-        return false;
-    *ret = (uint64_t)n;
-    return true;
-}
-
-static bool get_u32(struct jv object, const char *name, uint32_t *ret)
-{
-    uint64_t n;
-    if (!get_number(object, name, UINT32_MAX, &n))
-        return false;
-    *ret = (uint32_t)n;
-    return true;
-}
-
 /* The index of the name; 0 when there is none. */
-static bool get_name(struct jv v, const char *const *names, unsigned count, unsigned *ret)
+static bool get_name(struct jv v, const char *const *names, uint32_t count, uint32_t *ret)
 {
     *ret = 0;
-    if (jv_is(v, JSON_NONE))
-        return true;
-    while (*ret < count && !jv_str_eq(v, names[*ret]))
-        ++*ret;
-    return *ret < count;
-}
-
-static struct span get_text(struct jv object, const char *name, struct arena *arena)
-{
-    struct jv v = jv_get(object, name);
-    return jv_is(v, JSON_NONE) ? SPAN_NONE : arena_copy(arena, jv_raw(v));
+    return jv_is(v, JSON_NONE) || load_word(v, names, count, ret);
 }
 
 struct loading {
@@ -198,7 +146,7 @@ static bool load_call(struct loading *l, uint32_t node, const struct flow_job *j
     struct fault fault;
     unsigned phase;
 
-    if (!get_name(jv_get(v, "phase"), phases, ARRAY_LEN(phases), &phase) || !get_u32(v, "try", &call->try_no))
+    if (!get_name(jv_get(v, "phase"), phases, ARRAY_LEN(phases), &phase) || !load_u32(v, "try", &call->try_no))
         return false;
     call->phase = (enum flow_phase)phase;
     if (jv_is(inner, JSON_NONE))
@@ -222,8 +170,8 @@ static bool load_item(struct loading *l, uint32_t node, uint32_t i, struct jv v)
     if (!get_name(jv_get(v, "status"), flow_status_names, FLOW_STATUSES, &status))
         return false;
     item->status = (enum flow_status)status;
-    item->value = get_text(v, "value", arena);
-    item->output = get_text(v, "output", arena);
+    item->value = load_json(v, "value", arena);
+    item->output = load_json(v, "output", arena);
     item->call.node.id = arena_printf(arena, "%.*s:%.*s:%u", SPAN_ARG(n->job.node.id), SPAN_ARG(n->sub.node.id), i);
     ns->items_flying += item->status == FLOW_RUNNING;
     ns->items_done += item->status == FLOW_SUCCEEDED;
@@ -259,10 +207,10 @@ static bool load_node(struct loading *l, uint32_t node, struct jv v)
     unsigned status;
     uint32_t failed;
 
-    if (!get_name(jv_get(v, "status"), flow_status_names, FLOW_STATUSES, &status) || !get_u32(v, "execs", &ns->execs) ||
-        !get_u32(v, "step", &ns->step) || !get_u32(v, "order", &ns->order) || !get_u32(v, "timers", &ns->timers) ||
-        !get_u32(v, "failed", &failed) || !get_number(v, "limit_us", INT64_MAX, &ns->limit_us) ||
-        !get_number(v, "collect_us", INT64_MAX, &ns->collect_due_us))
+    if (!get_name(jv_get(v, "status"), flow_status_names, FLOW_STATUSES, &status) || !load_u32(v, "execs", &ns->execs) ||
+        !load_u32(v, "step", &ns->step) || !load_u32(v, "order", &ns->order) || !load_u32(v, "timers", &ns->timers) ||
+        !load_u32(v, "failed", &failed) || !load_number(v, "limit_us", INT64_MAX, &ns->limit_us) ||
+        !load_number(v, "collect_us", INT64_MAX, &ns->collect_due_us))
         return false;
     ns->status = (enum flow_status)status;
     ns->waits = jv_bool(jv_get(v, "waits"), false);
@@ -328,9 +276,9 @@ static bool load_all(struct loading *l, struct jv root)
     uint32_t rev;
     unsigned life;
 
-    if (!get_u32(root, "rev", &rev) || rev != graph_ops.rev ||
-        !get_name(jv_get(root, "life"), life_names, LIFE_COUNT, &life) || !get_u32(root, "steps", &m->steps) ||
-        !get_u32(root, "pauses", &m->pauses) || !jv_is(jv_get(root, "values"), JSON_OBJECT))
+    if (!load_u32(root, "rev", &rev) || rev != graph_ops.rev ||
+        !get_name(jv_get(root, "life"), life_names, LIFE_COUNT, &life) || !load_u32(root, "steps", &m->steps) ||
+        !load_u32(root, "pauses", &m->pauses) || !jv_is(jv_get(root, "values"), JSON_OBJECT))
         return false;
     m->life = (enum life)life;
     m->paused = jv_bool(jv_get(root, "paused"), false);

@@ -9,6 +9,7 @@
  * "phase" is there while the node is in flight: model, timer, answer, child, backoff, inner. "memo" belongs to an execution
  * in flight. "inner" is the snapshot of the machine in the node. */
 #include "workflow/graph.h"
+#include "machine/save.h"
 #include "workflow/flow.h"
 #include "workflow/nested.h"
 #include "workflow/state.h"
@@ -24,30 +25,6 @@ const char *const life_names[LIFE_COUNT] = {
 
 /* ---- save ---- */
 
-static void put_number(struct jw *w, const char *name, uint64_t n)
-{
-    if (n == 0)
-        return;
-    jw_key(w, name);
-    jw_u64(w, n);
-}
-
-static void put_text(struct jw *w, const char *name, const struct slot *slot)
-{
-    if (!slot->n)
-        return;
-    jw_key(w, name);
-    jw_raw(w, slot_view(slot));
-}
-
-static void put_flag(struct jw *w, const char *name, bool flag)
-{
-    if (!flag)
-        return;
-    jw_key(w, name);
-    jw_bool(w, true);
-}
-
 static enum err save_node(const struct plan_node *node, const struct node_state *ns, struct jw *w)
 {
     bool flies = ns->phase != PHASE_IDLE;
@@ -56,26 +33,26 @@ static enum err save_node(const struct plan_node *node, const struct node_state 
         return ERR_OK;
     jw_key_span(w, node->id);
     jw_obj(w);
-    put_number(w, "execs", ns->execs);
-    put_number(w, "try", ns->try_no);
-    put_number(w, "step", ns->step);
+    save_number(w, "execs", ns->execs);
+    save_number(w, "try", ns->try_no);
+    save_number(w, "step", ns->step);
     if (flies) {
         jw_key(w, "phase");
         jw_cstr(w, phase_names[ns->phase]);
     }
-    put_flag(w, "token", ns->token);
-    put_flag(w, "ended", ns->ended);
-    put_number(w, "fails", ns->fails);
-    put_number(w, "due_us", flies ? ns->due_us : 0);
+    save_flag(w, "token", ns->token);
+    save_flag(w, "ended", ns->ended);
+    save_number(w, "fails", ns->fails);
+    save_number(w, "due_us", flies ? ns->due_us : 0);
     if (flies)
-        put_text(w, "memo", &ns->memo);
+        save_json(w, "memo", slot_view(&ns->memo));
     if (ns->inner) {
         jw_key(w, "inner");
         enum err err = nested_save(node, ns->inner, w);
         if (err)
             return err;
     }
-    put_text(w, "output", &ns->output);
+    save_json(w, "output", slot_view(&ns->output));
     jw_end(w);
     return ERR_OK;
 }
@@ -90,11 +67,11 @@ enum err graph_save(const struct machine *m, struct buf *out)
     jw_u64(&w, graph_ops.rev);
     jw_key(&w, "life");
     jw_cstr(&w, life_names[m->life]);
-    put_number(&w, "steps", m->steps);
-    put_number(&w, "pauses", m->pauses);
-    put_flag(&w, "paused", m->paused);
-    put_text(&w, "input", &m->input);
-    put_text(&w, "values", &m->values);
+    save_number(&w, "steps", m->steps);
+    save_number(&w, "pauses", m->pauses);
+    save_flag(&w, "paused", m->paused);
+    save_json(&w, "input", slot_view(&m->input));
+    save_json(&w, "values", slot_view(&m->values));
     jw_key(&w, "nodes");
     jw_obj(&w);
     for (uint32_t i = 0; i < m->graph->node_count; i++) {
@@ -109,38 +86,11 @@ enum err graph_save(const struct machine *m, struct buf *out)
 
 /* ---- load ---- */
 
-static bool get_number(struct jv object, const char *name, uint64_t most, uint64_t *ret)
-{
-    struct jv v = jv_get(object, name);
-    int64_t n = 0;
-    if (!jv_is(v, JSON_NONE) && (!jv_i64(v, &n) || n < 0 || (uint64_t)n > most))
-        return false;
-    *ret = (uint64_t)n;
-    return true;
-}
-
-static bool get_u32(struct jv object, const char *name, uint32_t *ret)
-{
-    uint64_t n;
-    if (!get_number(object, name, UINT32_MAX, &n))
-        return false;
-    *ret = (uint32_t)n;
-    return true;
-}
-
 static void get_text(struct jv object, const char *name, struct slot *slot, struct arena *arena)
 {
     struct jv v = jv_get(object, name);
     if (!jv_is(v, JSON_NONE))
         slot_set(slot, jv_raw(v), arena);
-}
-
-static bool get_name(struct jv v, const char *const *names, uint32_t count, uint32_t *ret)
-{
-    for (*ret = 0; *ret < count; ++*ret)
-        if (jv_str_eq(v, names[*ret]))
-            return true;
-    return false;
 }
 
 /* A capability that cannot wait has nothing in flight, whatever the text says. */
@@ -157,10 +107,10 @@ static bool load_node(struct machine *m, uint32_t node, struct jv v)
     struct jv phase_name = jv_get(v, "phase");
     uint32_t phase = PHASE_IDLE;
 
-    if (!jv_is(phase_name, JSON_NONE) && !get_name(phase_name, phase_names, PHASE_COUNT, &phase))
+    if (!jv_is(phase_name, JSON_NONE) && !load_word(phase_name, phase_names, PHASE_COUNT, &phase))
         return false;
-    if (!get_u32(v, "execs", &ns->execs) || !get_u32(v, "try", &ns->try_no) || !get_u32(v, "step", &ns->step) ||
-        !get_u32(v, "fails", &ns->fails) || !get_number(v, "due_us", INT64_MAX, &ns->due_us))
+    if (!load_u32(v, "execs", &ns->execs) || !load_u32(v, "try", &ns->try_no) || !load_u32(v, "step", &ns->step) ||
+        !load_u32(v, "fails", &ns->fails) || !load_number(v, "due_us", INT64_MAX, &ns->due_us))
         return false;
     ns->phase = (enum phase)phase;
     ns->token = jv_bool(jv_get(v, "token"), false);
@@ -200,9 +150,9 @@ enum err graph_load(const struct plan *plan, struct span saved, struct arena *ar
     struct machine *m = machine_new(plan, arena);
     uint32_t rev, life;
 
-    if (!get_u32(root, "rev", &rev) || rev != graph_ops.rev ||
-        !get_name(jv_get(root, "life"), life_names, LIFE_COUNT, &life) || !get_u32(root, "steps", &m->steps) ||
-        !get_u32(root, "pauses", &m->pauses) || !jv_is(jv_get(root, "values"), JSON_OBJECT))
+    if (!load_u32(root, "rev", &rev) || rev != graph_ops.rev ||
+        !load_word(jv_get(root, "life"), life_names, LIFE_COUNT, &life) || !load_u32(root, "steps", &m->steps) ||
+        !load_u32(root, "pauses", &m->pauses) || !jv_is(jv_get(root, "values"), JSON_OBJECT))
         return ERR_CORRUPT;
     m->life = (enum life)life;
     m->paused = jv_bool(jv_get(root, "paused"), false);

@@ -359,18 +359,6 @@ static bool index_nodes(struct spec_compile *c, struct jv nodes)
 
 /* ---- the whole ---- */
 
-static bool deeper_than(struct jv v, unsigned levels)
-{
-    if (!jv_is(v, JSON_ARRAY) && !jv_is(v, JSON_OBJECT))
-        return false;
-    if (levels == 0)
-        return true;
-    for (struct jv_iter it = jv_iter(v); jv_step(&it);)
-        if (deeper_than(it.value, levels - 1))
-            return true;
-    return false;
-}
-
 static bool read_kind(struct spec_compile *c, struct jv spec)
 {
     if (!jv_is(spec, JSON_OBJECT)) {
@@ -384,7 +372,7 @@ static bool read_kind(struct spec_compile *c, struct jv spec)
         SPEC_ISSUE(c, "UNSUPPORTED_KIND", "\"%.*s\" is not supported; use \"workflow\" or \"workflow.v1\"", SHOW(kind));
         spec_leave(c, before);
     }
-    if (deeper_than(spec, c->v1 ? SPEC_DEPTH_MAX : SPEC_INTENT_DEPTH_MAX))
+    if (jv_deeper_than(spec, c->v1 ? SPEC_DEPTH_MAX : SPEC_INTENT_DEPTH_MAX))
         SPEC_ISSUE(c, "LIMIT_EXCEEDED", "it is nested deeper than %d levels",
                    c->v1 ? SPEC_DEPTH_MAX : SPEC_INTENT_DEPTH_MAX);
     return c->issues->count == 0;

@@ -168,7 +168,7 @@ static void open_rig(struct world *w)
 {
     struct error error = { 0 };
     w->tools.rig = &w->rig;
-    w->rig.tools = (struct engine_tools){ &w->tools, start, list, cancel, repeat_safe };
+    w->rig.tools = (struct engine_tools){ .tools = &w->tools, .start = start, .list = list, .cancel = cancel, .repeat_safe = repeat_safe };
     assert_int_equal(rig_open(&w->rig, &error), ERR_OK);
 }
 

@@ -26,7 +26,7 @@ async function eventsOf(server, runId) {
 
 // A chat-completions server that knows the scenario: it answers a request with the step that the scenario's own request got,
 // and refuses any other.
-async function chatServer({ scenario: of, expected }) {
+async function chatServer({ scenario: of, expected }, { failOnce = -1 } = {}) {
     const asked = expected.providerRequests.map(() => 0);
     const answered = [];
     const server = http.createServer(async (req, res) => {
@@ -38,7 +38,10 @@ async function chatServer({ scenario: of, expected }) {
             res.writeHead(400, { 'content-type': 'application/json' }).end(JSON.stringify({ error: { message: 'nobody should ask this', type: 'invalid_request_error' } }));
             return;
         }
-        asked[index]++;
+        if (++asked[index] === 1 && index === failOnce) {
+            res.writeHead(503, { 'content-type': 'application/json' }).end(JSON.stringify({ error: { message: 'not yet', type: 'server_error' } }));
+            return;
+        }
         const step = of.provider.steps[index];
         const usage = { prompt_tokens: step.usage?.inputTokens ?? 0, completion_tokens: step.usage?.outputTokens ?? 0, total_tokens: step.usage?.totalTokens ?? 0 };
         await new Promise((r) => { setTimeout(r, 20); });
@@ -62,7 +65,7 @@ const command = (args, env = {}) => new Promise((resolve) => {
     let err = '';
     child.stdout.on('data', (d) => { out += d; });
     child.stderr.on('data', (d) => { err += d; });
-    child.on('exit', (code) => { resolve({ code, out, err }); });
+    child.on('close', (code) => { resolve({ code, out, err }); });
 });
 
 describe('teams on the surfaces', { concurrency: 2 }, () => {
@@ -156,6 +159,32 @@ describe('teams on the surfaces', { concurrency: 2 }, () => {
             }
         });
     }
+
+    test('a run that failed and is tried again goes on behind its last turn; trace and events are of both attempts', { timeout: 60000 }, async () => {
+        const one = scenario('02');
+        const chat = await chatServer(one, { failOnce: 1 });
+        try {
+            await withServer({ config: { providers: { desk: { kind: 'openai-chat', base_url: chat.url, api_key_env: 'DESK_KEY' } } }, env: { DESK_KEY: 'k' } }, async (server) => {
+                const api = new Client(server.url, server.token);
+                const { intent, ...options } = one.scenario.options;
+                const made = await api.ok(api.post('/teams/runs', { team: { ...options, model: { provider: 'desk', model: 'm', id: one.scenario.provider.id, retry: { max_attempts: 1 } } }, input: intent }), 201);
+                const failed = await api.until(made.run_id);
+                assert.equal(failed.status, 'failed');
+                const stopped = await eventsOf(server, made.run_id);
+                assert.deepEqual([stopped.at(-1).type, stopped.at(-1).detail.code], ['error', 'provider-unavailable']);
+                await api.ok(api.post(`/runs/${made.run_id}/retry`, {}), 200);
+                const run = await api.until(made.run_id);
+                assert.deepEqual([run.status, run.current_attempt_no], ['completed', 2]);
+                const trace = await api.ok(api.get(`/runs/${made.run_id}/trace`), 200);
+                const bare = (t) => plain(t, t.runId).events.map(({ cost, ...event }) => event);
+                assert.deepEqual(bare(trace), bare(one.expected.result.trace));
+                assert.deepEqual(await eventsOf(server, made.run_id), trace.events);
+                assert.deepEqual(chat.asked, [1, 2, ...chat.asked.slice(2).map(() => 1)]);
+            });
+        } finally {
+            chat.close();
+        }
+    });
 
     test('tools: called one by one, their results in events and transcript', { timeout: 60000 }, async () => {
         const calls = [];

@@ -383,11 +383,12 @@ static void a_call_that_was_made_again_leaves_no_chunks(void **state)
     struct team_trace trace;
     rig_open(&r, "{" MODEL "}");
     team_trace_init(&trace, r.plan.compiled, SPAN("run"), SPAN("i"), &r.arena);
-    struct span labels = SPAN("{\"agent_id\":\"a\",\"role\":\"r\",\"input\":\"in\"}");
-    team_trace_call(&trace, 0, SPAN("{\"messages\":[],\"temperature\":0,\"metadata\":{}}"), labels, 0);
+    struct span labels = SPAN("{\"agent_id\":\"a\",\"role\":\"r\"}");
+    struct span request = SPAN("{\"messages\":[{\"role\":\"user\",\"content\":\"in\"}],\"temperature\":0,\"metadata\":{}}");
+    team_trace_call(&trace, 0, request, labels, 0);
     team_trace_chunk(&trace, 0, SPAN("lost"), 1);
     team_trace_call_failed(&trace, 0);
-    team_trace_call(&trace, 0, SPAN("{\"messages\":[],\"temperature\":0,\"metadata\":{}}"), labels, 2);
+    team_trace_call(&trace, 0, request, labels, 2);
     team_trace_chunk(&trace, 0, SPAN("a"), 3);
     team_trace_chunk(&trace, 0, SPAN("b"), 4);
     assert_int_equal(trace.event_count, 2);

@@ -25,6 +25,23 @@ export const anthropic = {
   fault: (message, type) => say('error', { error: { type, message } }),
   error: (message, type = 'invalid_request_error') => ({ type: 'error', error: { type, message }, request_id: 'req_1' }),
   whole: (text) => message([{ type: 'text', text }], 'end_turn', usage(11, 5)),
+  // Here the input is without what the cache gave and took.
+  told: ({ texts = [], calls = [], usage: u = {} }) => {
+    const cached = u.cached ?? 0
+    const written = u.written ?? 0
+    const input = usage((u.input ?? 11) - cached - written, 1, { cache_read_input_tokens: cached, cache_creation_input_tokens: written })
+    const output = { output_tokens: u.output ?? 5, ...(u.reasoning && { output_tokens_details: { thinking_tokens: u.reasoning } }) }
+    const first = texts.length ? 1 : 0
+    const why = calls.length ? 'tool_use' : 'end_turn'
+    return {
+      pieces: [start(input) + (first ? begin(0, { type: 'text', text: '' }) : ''), ...texts.map((text) => delta(0, { type: 'text_delta', text })),
+        (first ? stop(0) : '') + calls.map(({ id, name, arguments: args }, i) => begin(first + i, { type: 'tool_use', id, name, input: {} }) +
+          delta(first + i, { type: 'input_json_delta', partial_json: args }) + stop(first + i)).join('')],
+      close: finish(why, output),
+      whole: message([...(first ? [{ type: 'text', text: texts.join('') }] : []), ...calls.map(({ id, name, arguments: args }) =>
+        ({ type: 'tool_use', id, name, input: JSON.parse(args) }))], why, { ...input, ...output }),
+    }
+  },
   own: {
     tools: (req, res, body) => {
       const content = [{ type: 'text', text: 'Let me look.' }, ...CALLS]

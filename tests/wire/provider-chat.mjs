@@ -32,6 +32,17 @@ export const chat = {
   fault: (message, type, code = null) => event({ error: { message, type, code } }),
   error: (message, type = null, code = null) => ({ error: { message, type, code, param: null } }),
   whole: (content) => message('chatcmpl-1', { content }, 'stop', counts(11, 5)),
+  // What a script says (see POST /_script): input and output include cached and reasoning tokens, as this protocol has it.
+  told: ({ texts = [], calls = [], usage: u = {} }) => {
+    const details = { prompt_tokens_details: { cached_tokens: u.cached ?? 0 }, completion_tokens_details: { reasoning_tokens: u.reasoning ?? 0 } }
+    const functions = calls.map(({ id, name, arguments: args }) => ({ id, type: 'function', function: { name, arguments: args } }))
+    return {
+      pieces: [open(), ...texts.map(text), ...functions.map((f, i) => call(i, f.id, f.function.name, f.function.arguments))],
+      close: finish(calls.length ? 'tool_calls' : 'stop') + usage(u.input ?? 11, u.output ?? 5, details) + DONE,
+      whole: message('chatcmpl-1', { content: texts.join('') || null, ...(calls.length && { tool_calls: functions }) }, calls.length ? 'tool_calls' : 'stop',
+        counts(u.input ?? 11, u.output ?? 5, details)),
+    }
+  },
   own: {
     reasoning: (req, res) => {
       stream(res)

@@ -34,6 +34,20 @@ export const responses = {
   fault: (message, type, code = type) => say('error', { code, message, param: null }),
   error: (message, type = null, code = null) => ({ error: { message, type, code, param: null } }),
   whole: (text) => response('completed', [item([text])], { usage: counts(11, 5) }),
+  told: ({ texts = [], calls = [], usage: u = {} }) => {
+    const functions = calls.map(({ id, name, arguments: args }, i) => ({ id: `fc_${i}`, type: 'function_call', call_id: id, name, arguments: args, status: 'completed' }))
+    const output = [...(texts.length ? [item([texts.join('')])] : []), ...functions]
+    const first = texts.length ? 1 : 0
+    const all = response('completed', output, { usage: counts(u.input ?? 11, u.output ?? 5, u.cached ?? 0, u.reasoning ?? 0) })
+    return {
+      pieces: [created() + (first ? begin() : ''), ...texts.map((text) => delta(text)), ...functions.map((f, i) =>
+        added(first + i, { ...f, arguments: '', status: 'in_progress' }) +
+        say('response.function_call_arguments.delta', { output_index: first + i, item_id: f.id, delta: f.arguments }) +
+        say('response.function_call_arguments.done', { output_index: first + i, item_id: f.id, arguments: f.arguments }) + done(first + i, f))],
+      close: (first ? end(texts.join('')) : '') + say('response.completed', { response: all }),
+      whole: all,
+    }
+  },
   own: {
     tools: (req, res, body) => {
       const all = response('completed', CALLS, { usage: counts(20, 9) })

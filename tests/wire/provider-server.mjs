@@ -6,7 +6,10 @@
 // find again. Prints `listening on PORT` when it is ready.
 //   POST /v1/chat/completions, /v1/responses, /v1/messages   answers as the model says
 //   GET  /v1/models             200, or 401 when the key is not good-key, in the header of the one or the other house
-//   GET  /_log                  what was asked, oldest first: [{id, method, path, authorization, headers, body, closed}]
+//   POST /_script {model, turns}   from now on the n-th request for that model gets the n-th turn, and the last one from then on:
+//                               {texts?: [TEXT…], calls?: [{name, arguments?: object or text, id?}…], usage?: {input?, output?, cached?, written?,
+//                               reasoning?}, pace_ms?, cut?: N | hang?: N (behind N pieces), status?, message?, headers?}
+//   GET  /_log                  what was asked, oldest first: [{id, method, path, authorization, headers, body, at, closed}]
 //                               closed: null | "finished" | "early" (before the answer was complete)
 //   GET  /_closed?model=NAME    waits until the newest request for that model was closed early (5 s at most)
 import http from 'node:http'
@@ -16,6 +19,7 @@ import { DONE, json, soon, stream, WORDS } from './provider-lib.mjs'
 import { responses } from './provider-responses.mjs'
 
 const log = []
+const scripts = new Map()
 const waiters = []
 const protocols = [chat, responses, anthropic]
 
@@ -81,7 +85,28 @@ const behaviours = {
   'error-text': (req, res) => { res.writeHead(502, { 'content-type': 'text/html' }); res.end('<h1>Bad Gateway</h1>') },
 }
 
+const tell = async (turn, nth, req, res, body, p) => {
+  if (turn.status) return json(res, turn.status, p.error(turn.message ?? `status ${turn.status}`), turn.headers)
+  const calls = (turn.calls ?? []).map((call, i) => ({ id: call.id ?? `call_${nth}_${i}`, name: call.name,
+    arguments: typeof call.arguments === 'string' ? call.arguments : JSON.stringify(call.arguments ?? {}) }))
+  const told = p.told({ ...turn, calls })
+  if (body.stream === false || !('stream' in body)) return json(res, 200, told.whole)
+  stream(res)
+  const stop = turn.cut ?? turn.hang ?? Infinity
+  for (const piece of told.pieces.slice(0, stop)) {
+    res.write(piece)
+    if (turn.pace_ms) await soon(turn.pace_ms)
+  }
+  if (turn.cut !== undefined) { await soon(20); return res.socket.destroy() }
+  if (turn.hang === undefined) res.end(told.close)
+}
+
 const behave = (name, req, res, body, p) => {
+  const script = scripts.get(body.model)
+  if (script) {
+    const nth = script.at++
+    return tell(script.turns[Math.min(nth, script.turns.length - 1)], nth, req, res, body, p)
+  }
   const cut = /^cut-(\d+)$/.exec(name)
   const error = /^error-(\d{3})$/.exec(name)
   const behaviour = p.own[name] ?? behaviours[name]
@@ -130,12 +155,20 @@ const pages = (req, res, url) => {
   }
 }
 
+const takeScript = async (req, res) => {
+  let text = ''
+  for await (const piece of req) text += piece
+  const { model, turns } = JSON.parse(text)
+  scripts.set(model, { turns, at: 0 })
+  json(res, 200, {})
+}
+
 const answer = async (req, res, protocol) => {
   let text = ''
   for await (const piece of req) text += piece
   const body = JSON.parse(text)
   const entry = { id: log.length + 1, method: req.method, path: req.url, authorization: req.headers.authorization ?? null,
-    headers: req.headers, model: body.model, body, closed: null }
+    headers: req.headers, model: body.model, body, at: Date.now(), closed: null }
   log.push(entry)
   res.on('close', () => { entry.closed = res.writableFinished ? 'finished' : 'early'; tellWaiters() })
   await behave(body.model.split('@')[0], req, res, body, protocol)
@@ -146,6 +179,7 @@ const server = http.createServer((req, res) => {
   req.socket.setNoDelay(true)
   const protocol = protocols.find((p) => p.path === url.pathname)
   if (req.method === 'POST' && protocol) answer(req, res, protocol).catch(() => res.destroy())
+  else if (req.method === 'POST' && url.pathname === '/_script') takeScript(req, res).catch(() => res.destroy())
   else pages(req, res, url)
 })
 server.listen(0, '127.0.0.1', () => console.log(`listening on ${server.address().port}`))

@@ -172,6 +172,7 @@ export function checkLog(events, { after = 0, open = false, id } = {}) {
             calls.add(call);
             node.open.add(call);
         }
+        if (event.type === 'node_user_ask' && event.user_ask.tool_call.id.startsWith('ask_')) node.open.add(event.user_ask.tool_call.id); // made up
         if (event.type === 'node_waiting') for (const p of event.waiting.pending_tool_calls) assert.ok(node.open.has(p.tool_call.id), `${p.tool_call.id} was called`);
         if (event.type === 'node_tool_result') assert.ok(node.open.delete(event.tool_result.tool_call.id), 'a result of a call that is open');
         if (event.type === 'node_succeeded') assert.equal(node.last, 'node_output');

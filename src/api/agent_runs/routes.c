@@ -17,6 +17,7 @@ const struct route agent_runs_routes[] = {
     { HTTP_M_GET,    "/v1/api/runs/{id}",                           "runs:read",    runs_get,          ROUTE_READ },
     { HTTP_M_POST,   "/v1/api/runs/{id}/cancel",                    "runs:write",   runs_cancel,       ROUTE_EMPTY_OK },
     { HTTP_M_POST,   "/v1/api/runs/{id}/resume",                    "runs:write",   runs_resume,       0 },
+    { HTTP_M_POST,   "/v1/api/runs/{id}/tool-results",              "runs:write",   runs_tool_results, 0 },
     { HTTP_M_POST,   "/v1/api/runs/{id}/rerun",                     "runs:write",   runs_rerun,        ROUTE_EMPTY_OK },
     { HTTP_M_GET,    "/v1/api/runs/{id}/checkpoints/index",         "runs:read",    checkpoints_index, ROUTE_READ | ROUTE_HEAVY },
     { HTTP_M_POST,   "/v1/api/runs/{id}/checkpoints/{checkpoint}/replay", "runs:write", runs_replay, ROUTE_EMPTY_OK },

@@ -20,6 +20,9 @@ int64_t queue_position(struct reader *reader, const struct run_row *row);
 /* The committed head of a run that goes on; a row's own is as old as its last transition. */
 void fill_latest(struct reader *reader, struct run_row *row);
 
+/* tools.c */
+void runs_tool_results(struct call *call);
+
 /* crons.c */
 void crons_create(struct call *call);
 void crons_list(struct call *call);

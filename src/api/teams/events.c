@@ -14,13 +14,14 @@ struct team_stream {
     struct buf       *out;   /* of the record that is being rendered */
     uint64_t          seq, after;
     bool              lines; /* NDJSON, not SSE */
+    struct buf        before; /* events of the attempts that this one goes on from */
 };
 
 static void put_event(void *user, const struct team_event *event)
 {
     struct team_stream *ts = user;
-    if (ts->seq <= ts->after)
-        return;
+    if ((ts->seq && ts->seq <= ts->after) || (ts->out == &ts->before && strcmp(event->type, "error") == 0))
+        return; /* known, or the end of an attempt that was not the last */
     if (ts->lines) {
         buf_printf(ts->out, "%zx\r\n", event->json.n + 1);
         buf_span(ts->out, event->json);
@@ -43,6 +44,10 @@ static void stream_event(const void *ctx, const struct record *record, struct bu
     struct team_stream *ts = (struct team_stream *)(uintptr_t)ctx;
     if (record->seq <= ts->seq)
         return;
+    if (ts->before.len) {
+        buf_span(out, buf_view(&ts->before));
+        buf_done(&ts->before);
+    }
     ts->seq = record->seq;
     ts->out = out;
     team_fold_take(ts->fold, record);
@@ -86,6 +91,7 @@ static void stream_free(void *ctx)
 {
     struct team_stream *ts = ctx;
     team_fold_free(ts->fold);
+    buf_done(&ts->before);
     free(ts);
 }
 
@@ -117,62 +123,118 @@ static bool read_after(struct call *call, uint64_t *ret)
 }
 
 /* From the engine thread's own reader: the rows of a run and its plan are in one place each. */
-static enum err find_team(struct call *call, struct uuid run, struct span node, struct team_place *ret, struct uuid *ret_attempt,
-                          struct error *error)
+static enum err find_team(struct call *call, struct span node, struct run_row *row, struct team_place *ret, struct error *error)
 {
-    struct run_row row = { 0 };
-    enum err       e = run_row_get(call->api->engine, call->workspace, run, &call->arena, &row);
+    struct reader *reader = engine_reader(call->api->engine);
+    enum err       e = run_row_get(call->api->engine, call->workspace, row->id, &call->arena, row);
     if (e)
         return error_set(error, e == ERR_RUN_NOT_FOUND ? e : ERR_STORAGE, "", "no such run in this workspace");
-    struct reader *reader = engine_reader(call->api->engine);
     if (reader_begin(reader, &call->arena))
         return error_set(error, ERR_STORAGE, "", "the store cannot be read");
-    e = team_place_read(reader, &row, node, &call->arena, ret, error);
+    e = team_place_read(reader, row, node, &call->arena, ret, error);
     reader_end(reader);
-    if (uuid_is_nil(*ret_attempt))
-        *ret_attempt = row.attempt;
     return e;
 }
 
-static void begin(struct call *call, const struct attempt_place *place, const struct team_place *team, uint64_t after)
+/* What is needed from the request to the stream. */
+struct opening {
+    struct team_stream  *ts;
+    struct run_row       row;
+    struct attempt_place place;
+};
+
+static void begin(struct call *call, struct opening *opening)
 {
-    struct team_stream *ts = mem_alloc(sizeof *ts);
-    *ts = (struct team_stream){ .after = after, .lines = wants_lines(call) };
-    ts->fold = team_fold_new(place->run, team, put_event, ts);
+    struct team_stream       *ts = opening->ts;
     const struct wire_format *format = ts->lines ? &team_lines : &team_sse;
-    struct follower *follower = follower_new(place->stream, format, ts, 0, call->cred->row.expires_ms);
+    struct follower *follower = follower_new(opening->place.stream, format, ts, 0, call->cred->row.expires_ms);
     buf_printf(&call->headers, "Content-Type: %s\r\nCache-Control: no-cache, no-transform\r\nX-Accel-Buffering: no\r\n",
                ts->lines ? "application/x-ndjson" : "text/event-stream; charset=utf-8");
     if (call->api->config.cors_origin)
         buf_printf(&call->headers, "Access-Control-Allow-Origin: %s\r\n", call->api->config.cors_origin);
+    stream_unref(opening->place.stream); /* the follower holds it */
     sink_begin(call, follower, NULL, NULL);
+}
+
+static void forget(struct opening *opening)
+{
+    stream_unref(opening->place.stream);
+    stream_free(opening->ts);
+}
+
+/* On the reader thread: what the attempts before this one told. */
+static void read_before(struct read_job *job, struct reader *reader)
+{
+    struct call    *call = CONTAINER(job, struct call, job);
+    struct opening *opening = call->user;
+    call->status = 500;
+    if (reader_begin(reader, &call->arena))
+        return;
+    opening->ts->out = &opening->ts->before;
+    if (!team_lineage_feed(reader, &opening->row, false, &call->arena, opening->ts->fold))
+        call->status = 200;
+    if (opening->ts->after)
+        opening->ts->before.len = 0; /* the reader was further already */
+    reader_end(reader);
+}
+
+static void before_read(struct read_job *job)
+{
+    struct call    *call = CONTAINER(job, struct call, job);
+    struct opening *opening = TAKE(call->user);
+    if (call->status == 200 && call->req)
+        begin(call, opening);
+    else {
+        forget(opening);
+        call_fail(call, ERR_STORAGE, "", "the ledger cannot be read");
+    }
+    free(opening);
+}
+
+/* The current attempt, or the one that is asked for. */
+static bool open_stream(struct call *call, struct opening *opening, struct team_place *ret_team)
+{
+    struct uuid  attempt = { 0 };
+    struct error error = { 0 };
+    struct span  node = call_query(call, "node"), id = call_query(call, "attemptId");
+    if (!read_after(call, &opening->ts->after) || !sink_allowed(call))
+        return false;
+    if (!call_path_uuid(call, 0, &opening->row.id)) {
+        call_fail(call, ERR_RUN_NOT_FOUND, "", "no such run in this workspace");
+        return false;
+    }
+    if (id.p && !uuid_parse(id, &attempt)) {
+        call_fail(call, ERR_ATTEMPT_NOT_FOUND, "attemptId", "the run has no such attempt");
+        return false;
+    }
+    enum err e = find_team(call, node, &opening->row, ret_team, &error);
+    if (!e)
+        e = attempt_open(call->api->engine, call->workspace, opening->row.id, id.p ? attempt : opening->row.attempt, &opening->place,
+                         &error);
+    if (e)
+        call_error(call, &error);
+    return !e;
 }
 
 void team_events(struct call *call)
 {
-    struct uuid          run, attempt = { 0 };
-    struct attempt_place place;
-    struct team_place    team;
-    uint64_t             after;
-    struct error         error = { 0 };
-    struct span          node = call_query(call, "node"), id = call_query(call, "attemptId");
-    if (!read_after(call, &after) || !sink_allowed(call))
-        return;
-    if (!call_path_uuid(call, 0, &run)) {
-        call_fail(call, ERR_RUN_NOT_FOUND, "", "no such run in this workspace");
+    struct opening   *opening = mem_alloc(sizeof *opening);
+    struct team_place team;
+    opening->ts = mem_alloc(sizeof *opening->ts);
+    opening->ts->lines = wants_lines(call);
+    if (!open_stream(call, opening, &team)) {
+        stream_free(opening->ts);
+        free(opening);
         return;
     }
-    if (id.p && !uuid_parse(id, &attempt)) {
-        call_fail(call, ERR_ATTEMPT_NOT_FOUND, "attemptId", "the run has no such attempt");
+    opening->ts->fold = team_fold_new(opening->row.id, &team, put_event, opening->ts);
+    if (opening->row.attempt_no > 1 && opening->place.attempt_no == (uint32_t)opening->row.attempt_no) {
+        call->user = opening;
+        call->job.run = read_before;
+        call->job.done = before_read;
+        store_read(engine_store(call->api->engine), &call->job);
         return;
     }
-    enum err e = find_team(call, run, node, &team, &attempt, &error);
-    if (!e)
-        e = attempt_open(call->api->engine, call->workspace, run, attempt, &place, &error);
-    if (e) {
-        call_error(call, &error);
-        return;
-    }
-    begin(call, &place, &team, after);
-    stream_unref(place.stream);
+    begin(call, opening);
+    free(opening);
 }

@@ -140,8 +140,9 @@ static void take_call(struct team_fold *fold, const struct record *r, struct jv 
     struct known_op *before = known_call(fold, jv_string(jv_get(pub, "supersedes_call_id"), &fold->scratch));
     int64_t          call = 0;
     if (before) {
-        keep_op(fold, (struct known_op){ .op = r->op, .call = before->call, .call_id = id });
-        team_trace_call_again(&fold->trace, before->call, r->wall_ms);
+        uint32_t same = before->call; /* keep_op moves what `before` points into */
+        keep_op(fold, (struct known_op){ .op = r->op, .call = same, .call_id = id });
+        team_trace_call_again(&fold->trace, same, r->wall_ms);
     } else if (jv_i64(jv_get(labels, "call"), &call) && call >= 0 && call <= UINT16_MAX) {
         keep_op(fold, (struct known_op){ .op = r->op, .call = (uint32_t)call, .call_id = id });
         team_trace_call_failed(&fold->trace, (uint32_t)call); /* the node began again: what was streamed of it is void */

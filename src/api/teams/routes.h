@@ -15,6 +15,9 @@ enum err team_trace_read(struct reader *reader, struct uuid workspace, struct uu
 enum err team_place_read(struct reader *reader, const struct run_row *row, struct span node, struct arena *arena,
                          struct team_place *ret, struct error *error);
 
+/* Folds the records of the run's attempts from the first on that counts for the current one; without that one unless last_too. */
+enum err team_lineage_feed(struct reader *reader, const struct run_row *row, bool last_too, struct arena *arena, struct team_fold *fold);
+
 /* events.c: GET /v1/api/runs/{id}/team-events[?node=NAME] */
 void team_events(struct call *call);
 

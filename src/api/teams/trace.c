@@ -22,11 +22,11 @@ enum err team_place_read(struct reader *reader, const struct run_row *row, struc
     return ERR_OK;
 }
 
-/* ---- the part of the attempts that counts: the last one, and what it began from (model.md 5.2) ---- */
+/* ---- the attempts that count: a new one goes on where the one before it stood, unless it began anew (model.md 5.2) ---- */
 
 struct first_record {
     struct arena *arena;
-    struct uuid   from; /* checkpoint it began from; nil: from the beginning */
+    bool          goes_on;
 };
 
 static bool read_first(void *user, const struct frame *frame)
@@ -37,48 +37,43 @@ static bool read_first(void *user, const struct frame *frame)
     if (!frame_next(&reader, &record) || record.type != REC_RUN_STARTED)
         return false;
     struct jv pub = json_read(arena_copy(first->arena, record.pub), first->arena);
-    uuid_parse(jv_string(jv_get(pub, "from_checkpoint_id"), first->arena), &first->from);
+    first->goes_on = jv_is(jv_get(pub, "from_checkpoint_id"), JSON_STRING);
     return false;
 }
 
-struct feeding {
-    struct team_fold *fold;
-    uint64_t          until; /* seq of the last record that counts; 0: all */
-};
-
 static bool feed_frame(void *user, const struct frame *frame)
 {
-    struct feeding     *feeding = user;
+    struct team_fold   *fold = user;
     struct frame_reader reader = frame_read(frame->first_seq, frame->n, frame->base_ms, frame->body);
     struct record       record;
-    while (frame_next(&reader, &record) && (!feeding->until || record.seq <= feeding->until))
-        team_fold_take(feeding->fold, &record);
-    return !reader.in.bad && (!feeding->until || reader.seq <= feeding->until);
+    while (frame_next(&reader, &record))
+        team_fold_take(fold, &record);
+    return !reader.in.bad;
 }
 
-static uint64_t seq_of_checkpoint(const struct attempt_span *attempt, struct uuid checkpoint)
+/* The first attempt whose records count for what the last one does. */
+static enum err first_that_counts(struct reader *reader, const struct attempt_span *attempts, size_t count, struct arena *arena,
+                                  size_t *ret)
 {
-    for (uint64_t seq = attempt->last_seq; seq > 0; seq--)
-        if (uuid_eq(checkpoint_id(attempt->id, seq), checkpoint))
-            return seq;
-    return 0;
-}
-
-/* Attempts from the first that counts to attempts[last], each up to where the next one began. */
-static enum err feed_lineage(struct reader *reader, const struct attempt_span *attempts, size_t last, uint64_t until,
-                             struct arena *arena, struct team_fold *fold)
-{
-    struct first_record first = { .arena = arena };
-    struct feeding      feeding = { .fold = fold, .until = until };
-    enum err            e = reader_frames(reader, attempts[last].stream, 0, 1, read_first, &first);
-    for (size_t i = last; i-- > 0 && !e && !uuid_is_nil(first.from);) {
-        uint64_t seq = seq_of_checkpoint(&attempts[i], first.from);
-        if (!seq)
-            continue;
-        e = feed_lineage(reader, attempts, i, seq, arena, fold);
-        break;
+    for (*ret = count - 1; *ret > 0; --*ret) {
+        struct first_record first = { .arena = arena };
+        enum err            e = reader_frames(reader, attempts[*ret].stream, 0, 1, read_first, &first);
+        if (e || !first.goes_on)
+            return e;
     }
-    return e ? e : reader_frames(reader, attempts[last].stream, 0, SIZE_MAX, feed_frame, &feeding);
+    return ERR_OK;
+}
+
+enum err team_lineage_feed(struct reader *reader, const struct run_row *row, bool last_too, struct arena *arena, struct team_fold *fold)
+{
+    struct attempt_span *attempts;
+    size_t               count = 0, first = 0;
+    enum err             e = attempts_read(reader, row, arena, &attempts, &count);
+    if (!e)
+        e = first_that_counts(reader, attempts, count, arena, &first);
+    for (size_t i = first; !e && i < count - !last_too; i++)
+        e = reader_frames(reader, attempts[i].stream, 0, SIZE_MAX, feed_frame, fold);
+    return e;
 }
 
 static enum err incomplete(const struct run_row *row, const struct team_fold *fold, struct error *error)
@@ -93,11 +88,9 @@ static enum err incomplete(const struct run_row *row, const struct team_fold *fo
 enum err team_trace_read(struct reader *reader, struct uuid workspace, struct uuid run, struct span node, struct arena *arena,
                          struct team_fold **ret, struct error *error)
 {
-    struct run_row       row = { .workspace = workspace, .id = run };
-    struct team_place    place;
-    struct attempt_span *attempts;
-    size_t               count = 0;
-    enum err             e = reader_get(reader, TABLE_run, &row);
+    struct run_row    row = { .workspace = workspace, .id = run };
+    struct team_place place;
+    enum err          e = reader_get(reader, TABLE_run, &row);
     *ret = NULL;
     if (e)
         return error_set(error, e == ERR_NOT_FOUND ? ERR_RUN_NOT_FOUND : ERR_STORAGE, "", "no such run in this workspace");
@@ -105,10 +98,8 @@ enum err team_trace_read(struct reader *reader, struct uuid workspace, struct uu
         return e;
     if (!row.stream)
         return error_set(error, ERR_LEDGER_EXPIRED, "", "the ledger of this run is gone");
-    if (attempts_read(reader, &row, arena, &attempts, &count))
-        return error_set(error, ERR_STORAGE, "", "the run cannot be read");
     *ret = team_fold_new(run, &place, NULL, NULL);
-    if (feed_lineage(reader, attempts, count - 1, 0, arena, *ret))
+    if (team_lineage_feed(reader, &row, true, arena, *ret))
         return error_set(error, ERR_STORAGE, "", "the ledger cannot be read");
     return team_fold_complete(*ret) ? ERR_OK : incomplete(&row, *ret, error);
 }

@@ -19,10 +19,12 @@ struct batch_item {
 
 struct batch_call {
     struct call       *call;
+    struct loop_timer  headers;  /* they go out before clients give up */
+    struct outflow     flow;
     struct batch_item *items;
     size_t             count, next, running, ended;
     int64_t            concurrent;
-    bool               fail_fast, stopped, pumping;
+    bool               fail_fast, stopped;
 };
 
 /* ---- the answer ---- */
@@ -79,6 +81,13 @@ static void put_totals(struct jw *w, const struct batch_call *batch)
     jw_end(w);
 }
 
+static void answer_free(struct batch_call *batch)
+{
+    loop_timer_clear(&batch->headers);
+    outflow_done(&batch->flow);
+    free(batch);
+}
+
 static void finish(struct batch_call *batch)
 {
     struct call *call = batch->call;
@@ -95,8 +104,13 @@ static void finish(struct batch_call *batch)
     jw_arr_end(w);
     put_totals(w, batch);
     jw_end(w);
-    free(batch);
-    call_send(call, 200);
+    if (batch->flow.conn) {
+        outflow_put(&batch->flow, buf_view(&call->out));
+        outflow_end(&batch->flow);
+    } else {
+        answer_free(batch);
+        call_send(call, 200);
+    }
 }
 
 /* ---- the calls ---- */
@@ -159,7 +173,7 @@ static void pump(struct batch_call *batch)
     while (!batch->stopped && batch->next < batch->count && (int64_t)batch->running < batch->concurrent) {
         struct batch_item       *item = &batch->items[batch->next++];
         struct model_call_config config = { .on_chunk = no_chunk, .on_end = item_ended, .user = item };
-        if (!response_start(batch->call, &item->want, &config, &item->model_call, &item->error)) {
+        if (!item->error.code && !response_start(batch->call, &item->want, &config, &item->model_call, &item->error)) {
             batch->running++;
             continue;
         }
@@ -183,8 +197,22 @@ static void client_gone(struct call *call)
 {
     struct batch_call *batch = call->user;
     stop(batch, ERR_CANCELLED, "");
-    free(batch);
+    answer_free(batch);
+    loop_timer_clear(&call->timer);
     call_free(call);
+}
+
+static void flow_over(void *user)
+{
+    struct batch_call *batch = user;
+    client_gone(batch->call);
+}
+
+static void too_long(struct loop_timer *timer)
+{
+    struct batch_call *batch = CONTAINER(timer, struct batch_call, headers);
+    batch->call->on_gone = NULL;
+    outflow_begin(&batch->flow, batch->call, "application/json", flow_over, batch);
 }
 
 /* ---- the request ---- */
@@ -216,7 +244,8 @@ static void read_items(struct call *call, struct batch_call *batch)
         item->id = jv_string(jv_get(it.value, "id"), &call->arena);
         if (!item->id.n)
             issue_add(&call->issues, arena_printf(&call->arena, "%s/id", at), "required", "must be a string that is not empty");
-        (void)response_read(call, it.value, at, &item->want);
+        if (response_read(call, it.value, at, &item->want))
+            (void)response_state(call, it.value, &item->error);
     }
 }
 
@@ -228,8 +257,9 @@ void flow_responses_batch(struct call *call)
     batch->concurrent = option(call, "max_concurrent", CONCURRENT_DEFAULT, CONCURRENT_MAX);
     batch->fail_fast = jv_bool(jv_get(jv_get(call->body, "options"), "fail_fast"), false);
     read_items(call, batch);
+    loop_timer_init(&batch->headers, engine_loop(call->api->engine), too_long);
     if (call->issues.count) {
-        free(batch);
+        answer_free(batch);
         call_invalid(call, ERR_VALIDATION);
         return;
     }
@@ -237,5 +267,6 @@ void flow_responses_batch(struct call *call)
     call->on_gone = client_gone;
     loop_timer_init(&call->timer, engine_loop(call->api->engine), timed_out);
     loop_timer_set(&call->timer, loop_now_us(engine_loop(call->api->engine)) + (uint64_t)timeout_ms * 1000);
+    loop_timer_set(&batch->headers, loop_now_us(engine_loop(call->api->engine)) + (uint64_t)OUTFLOW_HEADERS_MS * 1000);
     pump(batch);
 }

@@ -143,7 +143,8 @@ static void end(struct rendering *r)
 
 static void put_node(struct rendering *r)
 {
-    struct span name = r->record->type == REC_MODEL_DELTA ? r->record->node : jv_string(jv_get(r->pub, "node"), &r->arena);
+    struct jv   told = jv_get(r->record->type == REC_WAIT_CLOSED ? r->priv : r->pub, "node");
+    struct span name = r->record->type == REC_MODEL_DELTA ? r->record->node : jv_string(told, &r->arena);
     jw_key(&r->w, "node_id");
     jw_str(&r->w, r->ref->subnodes ? name : flow_node(name));
 }
@@ -430,7 +431,7 @@ static struct span output_text(struct rendering *r)
         struct span message = jv_string(jv_get(jv_get(r->pub, "error"), "message"), arena);
         return arena_printf(arena, "Error: %.*s", SPAN_ARG(message.n ? message : SPAN("the tool failed")));
     }
-    struct jv output = json_read(whole(r, "output"), arena);
+    struct jv output = json_read(whole(r, "result"), arena);
     return jv_is(output, JSON_STRING) ? jv_string(output, arena) : jv_raw(output);
 }
 
@@ -469,6 +470,28 @@ static void tool_ended(struct rendering *r)
 
 /* ---- waiting ---- */
 
+/* A question of a tool call shows it; any other prompt has one made up for it (model.md 6.3). */
+static void put_made_call(struct rendering *r, struct jv approval_id, const struct span *question)
+{
+    struct jw *w = &r->w;
+    struct buf made = { 0 };
+    jw_key(w, "tool_call");
+    jw_obj(w);
+    jw_key(w, "id");
+    jw_str(w, arena_printf(&r->arena, "ask_%.*s", SPAN_ARG(jv_string(approval_id, &r->arena))));
+    jw_key(w, "name");
+    jw_cstr(w, "user_ask");
+    if (question) {
+        BUF_LIT(&made, "{\"question\":");
+        json_put_string(&made, *question);
+        BUF_LIT(&made, "}");
+        jw_key(w, "arguments");
+        jw_str(w, buf_view(&made));
+        buf_done(&made);
+    }
+    jw_end(w);
+}
+
 static void node_waiting(struct rendering *r)
 {
     struct jw *w = &r->w;
@@ -489,6 +512,12 @@ static void node_waiting(struct rendering *r)
         jw_end(w);
         jw_end(w);
     }
+    for (struct jv_iter it = jv_iter(jv_get(r->priv, "asks")); jv_step(&it);) {
+        struct span question = jv_string(jv_get(it.value, "prompt"), &r->arena);
+        jw_obj(w);
+        put_made_call(r, jv_get(it.value, "approval_id"), &question);
+        jw_end(w);
+    }
     jw_arr_end(w);
     jw_key(w, "reason");
     jw_cstr(w, "tool_results");
@@ -496,31 +525,21 @@ static void node_waiting(struct rendering *r)
     end(r);
 }
 
-/* A question of a tool call shows it; any other prompt has one made up for it (model.md 6.3). */
 static void put_ask_call(struct rendering *r, struct span question)
 {
-    struct jw  *w = &r->w;
-    struct jv   details = jv_get(r->pub, "details"), id = jv_get(r->pub, "tool_call_id");
-    struct buf  made = { 0 };
+    struct jw *w = &r->w;
+    struct jv  id = jv_get(r->pub, "tool_call_id");
+    if (!jv_is(id, JSON_STRING) || !jv_str_eq(jv_get(r->pub, "kind"), "ask")) {
+        put_made_call(r, jv_get(r->pub, "approval_id"), &question);
+        return;
+    }
     jw_key(w, "tool_call");
     jw_obj(w);
-    jw_key(w, "id");
-    buf_printf(&made, "ask_%u", r->record->op);
-    jw_str(w, jv_is(id, JSON_STRING) ? jv_string(id, &r->arena) : buf_view(&made));
+    put_text(r, "id", id);
     jw_key(w, "name");
     jw_cstr(w, "user_ask");
-    made.len = 0;
-    if (jv_is(details, JSON_OBJECT)) {
-        json_minify(details, &made);
-    } else {
-        BUF_LIT(&made, "{\"question\":");
-        json_put_string(&made, question);
-        BUF_LIT(&made, "}");
-    }
-    jw_key(w, "arguments");
-    jw_str(w, buf_view(&made));
+    put_arguments(r, jv_get(r->pub, "details"));
     jw_end(w);
-    buf_done(&made);
 }
 
 static void put_options(struct rendering *r, struct jv options)
@@ -565,21 +584,12 @@ static void prompt_answered(struct rendering *r)
 {
     struct jv   input = json_read(whole(r, "input"), &r->arena);
     struct span text = jv_is(input, JSON_STRING) ? jv_string(input, &r->arena) : jv_raw(input);
-    struct buf  id = { 0 };
     begin(r, "node_user_answer");
     put_node(r);
     jw_key(&r->w, "user_answer");
     jw_obj(&r->w);
     put_call(r);
-    jw_key(&r->w, "tool_call");
-    jw_obj(&r->w);
-    jw_key(&r->w, "id");
-    buf_printf(&id, "ask_%u", r->record->op);
-    jw_str(&r->w, buf_view(&id));
-    buf_done(&id);
-    jw_key(&r->w, "name");
-    jw_cstr(&r->w, "user_ask");
-    jw_end(&r->w);
+    put_made_call(r, jv_get(r->pub, "approval_id"), NULL);
     jw_key(&r->w, "answer");
     jw_str(&r->w, text.n ? text : SPAN("null"));
     jw_key(&r->w, "is_freeform");

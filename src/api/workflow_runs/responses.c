@@ -24,6 +24,26 @@ static void check_input(struct call *call, struct jv input, const char *at)
     }
 }
 
+static void check_stop(struct call *call, struct jv stop, const char *at)
+{
+    bool bad = !jv_is(stop, JSON_ARRAY) || jv_count(stop) > 8;
+    for (struct jv_iter it = jv_iter(stop); !bad && jv_step(&it);)
+        bad = !jv_is(it.value, JSON_STRING) || jv_string(it.value, &call->arena).n > 128;
+    if (bad && !jv_is(stop, JSON_NONE))
+        issue_add(&call->issues, arena_printf(&call->arena, "%s/stop", at), "range", "must be a list of at most 8 strings of at most 128 bytes");
+}
+
+static void check_numbers(struct call *call, struct jv body, const char *at)
+{
+    struct jv most = jv_get(body, "max_output_tokens"), temperature = jv_get(body, "temperature");
+    int64_t   n = 0;
+    double    d = 0;
+    if (!jv_is(most, JSON_NONE) && (!jv_i64(most, &n) || n < 0))
+        issue_add(&call->issues, arena_printf(&call->arena, "%s/max_output_tokens", at), "range", "must be an integer from 0 on");
+    if (!jv_is(temperature, JSON_NONE) && (!jv_f64(temperature, &d) || d < 0 || d > 2))
+        issue_add(&call->issues, arena_printf(&call->arena, "%s/temperature", at), "range", "must be a number from 0 to 2");
+}
+
 static void put_optional(struct jw *w, const char *name, struct jv v)
 {
     if (jv_is(v, JSON_NONE) || jv_is(v, JSON_NULL))
@@ -55,12 +75,13 @@ static struct span neutral_request(struct jv body, struct arena *arena)
     jw_obj(&w);
     jw_key(&w, "messages");
     jw_raw(&w, jv_raw(jv_get(jv_get(flow_agent_input(body, arena), "input"), "messages")));
-    flow_put_tools(jv_get(body, "tools"), &w);
+    flow_put_tools(jv_get(body, "tools"), true, &w);
     flow_put_choice(jv_get(body, "tool_choice"), &w);
     put_optional(&w, "max_tokens", jv_get(body, "max_output_tokens"));
     put_optional(&w, "temperature", jv_get(body, "temperature"));
     put_optional(&w, "stop", jv_get(body, "stop"));
     put_format(&w, jv_get(body, "output_format"));
+    put_optional(&w, "script", jv_get(body, "script"));
     jw_end(&w);
     struct span kept = arena_copy(arena, buf_view(&text));
     buf_done(&text);
@@ -73,6 +94,8 @@ bool response_read(struct call *call, struct jv body, const char *at, struct res
     struct jv   model = jv_get(body, "model"), provider = jv_get(body, "provider");
     struct span text = jv_string(model, &call->arena);
     check_input(call, jv_get(body, "input"), at);
+    check_stop(call, jv_get(body, "stop"), at);
+    check_numbers(call, body, at);
     if (!jv_is(model, JSON_NONE) && (!text.n || text.n > 128))
         issue_add(&call->issues, arena_printf(&call->arena, "%s/model", at), "format", "must be a string of 1 to 128 characters");
     if (!text.n && call->cred->row.kind != CRED_CUSTOMER && !call->customer.n && jv_is(model, JSON_NONE))
@@ -82,6 +105,18 @@ bool response_read(struct call *call, struct jv body, const char *at, struct res
     *ret = (struct response_want){ .model = text.n ? text : SPAN("default"), .provider = jv_string(provider, &call->arena),
                                    .request = neutral_request(body, &call->arena) };
     return true;
+}
+
+enum err response_state(struct call *call, struct jv body, struct error *error)
+{
+    struct handle_row row;
+    struct jv         id = jv_get(body, "state_id");
+    if (jv_is(id, JSON_NONE))
+        return ERR_OK;
+    enum err e = flow_handle_find(call, jv_string(id, &call->arena), &row);
+    if (e == ERR_EXPIRED)
+        return error_set(error, ERR_LEDGER_EXPIRED, "state_id", "the state handle has expired");
+    return e ? error_set(error, e, "state_id", e == ERR_NOT_FOUND ? "no such state handle" : "the store cannot be read") : ERR_OK;
 }
 
 enum err response_start(struct call *call, const struct response_want *want, struct model_call_config *config,
@@ -208,24 +243,30 @@ enum err response_failure(struct jv error, struct arena *arena, struct error *re
     return error_set(ret, err, "", "%.*s", SPAN_ARG(message.n ? message : SPAN("the model call failed")));
 }
 
-/* ---- one answer ---- */
+/* ---- one answer, whole or as records (5.7) ---- */
+
+enum answer_form { ANSWER_JSON, ANSWER_RECORDS, ANSWER_SSE };
+static const char *const form_types[] = {
+    [ANSWER_JSON] = "application/json", [ANSWER_RECORDS] = "application/x-ndjson; profile=\"responses-stream/v2\"",
+    [ANSWER_SSE] = "text/event-stream; charset=utf-8",
+};
 
 struct response {
-    struct call       *call;     /* NULL: gone, or a stream (then the connection stands for it) */
+    struct call       *call;       /* NULL once the headers are out */
     struct model_call *model_call;
+    struct loop_timer  timer;
     struct arena       arena;
+    enum answer_form   form;
     struct span        id, model;
-    struct http_conn  *conn;     /* of a stream */
-    struct buf         out;      /* what the connection has not taken */
-    bool               started, over;
-    struct buf         text;
+    struct outflow     flow;
+    bool               started;    /* the record `start` was sent */
 };
 
 static void response_free(struct response *r)
 {
+    loop_timer_clear(&r->timer);
     model_cancel(r->model_call);
-    buf_done(&r->out);
-    buf_done(&r->text);
+    outflow_done(&r->flow);
     arena_done(&r->arena);
     free(r);
 }
@@ -236,48 +277,42 @@ static void client_gone(struct call *call)
     call_free(call);
 }
 
-static void no_chunk(void *user, enum model_chunk_kind kind, struct span text)
+static void free_later(struct loop_timer *timer)
 {
-    (void)user;
-    (void)kind;
-    (void)text;
+    response_free(CONTAINER(timer, struct response, timer));
 }
 
-static void answered(void *user, enum err err, struct span result)
+/* Maybe inside a callback of the model call, which must not be cancelled there. */
+static void flow_over(void *user)
 {
     struct response *r = user;
-    struct call     *call = r->call;
-    struct error     error = { 0 };
-    struct jv        answer = json_read(arena_copy(&call->arena, result), &call->arena);
-    r->model_call = NULL;
-    call->on_gone = NULL;
-    if (err) {
-        (void)response_failure(answer, &call->arena, &error);
-        call_error(call, &error);
-    } else {
-        response_put(&call->w, r->id, r->model, answer);
-        call_send(call, 200);
+    if (!r->model_call) {
+        response_free(r);
+        return;
     }
-    response_free(r);
+    r->timer.fire = free_later;
+    loop_timer_set(&r->timer, 0);
 }
 
-/* ---- a stream of records (5.7) ---- */
-
-static void flush(struct response *r)
+/* The headers, and no way back to an error. */
+static void begin(struct response *r)
 {
-    while (r->conn && r->out.len) {
-        struct iovec iov = { r->out.p, r->out.len };
-        ssize_t      n = http_stream_write(r->conn, &iov, 1);
-        if (n < 0)
-            r->conn = NULL;
-        if (n <= 0)
-            break;
-        memmove(r->out.p, r->out.p + n, r->out.len - (size_t)n);
-        r->out.len -= (size_t)n;
-    }
-    if (r->conn && r->over && !r->out.len)
-        http_stream_end(TAKE(r->conn));
+    struct call *call = r->call;
+    if (!call)
+        return;
+    loop_timer_clear(&r->timer);
+    call->on_gone = NULL;
+    r->call = NULL;
+    outflow_begin(&r->flow, call, form_types[r->form], flow_over, r);
+    call_free(call);
 }
+
+static void too_long(struct loop_timer *timer)
+{
+    begin(CONTAINER(timer, struct response, timer));
+}
+
+/* ---- records ---- */
 
 static void record_begin(struct buf *text, struct jw *w, const char *type)
 {
@@ -287,24 +322,27 @@ static void record_begin(struct buf *text, struct jw *w, const char *type)
     jw_cstr(w, type);
 }
 
-static void record_end(struct response *r, struct buf *text, struct jw *w)
+static void record_end(struct response *r, const char *type, struct buf *text, struct jw *w)
 {
     struct buf line = { 0 };
     jw_end(w);
+    if (r->form == ANSWER_SSE)
+        buf_printf(&line, "event: %s\ndata: ", type);
     flow_ascii(buf_view(text), &line);
-    BUF_LIT(&line, "\n");
-    http_chunk(&r->out, buf_view(&line));
+    buf_span(&line, r->form == ANSWER_SSE ? SPAN("\n\n") : SPAN("\n"));
+    outflow_put(&r->flow, buf_view(&line));
     buf_done(&line);
     buf_done(text);
 }
 
-static void stream_start(struct response *r)
+static void put_start(struct response *r)
 {
     struct buf text = { 0 };
     struct jw  w;
     if (r->started)
         return;
     r->started = true;
+    begin(r);
     record_begin(&text, &w, "start");
     jw_key(&w, "request_id");
     jw_str(&w, r->id);
@@ -314,33 +352,33 @@ static void stream_start(struct response *r)
     jw_cstr(&w, "text-delta");
     jw_key(&w, "stream_version");
     jw_cstr(&w, "v2");
-    record_end(r, &text, &w);
+    record_end(r, "start", &text, &w);
 }
 
-static void stream_chunk(void *user, enum model_chunk_kind kind, struct span delta)
+static void got_chunk(void *user, enum model_chunk_kind kind, struct span delta)
 {
     struct response *r = user;
     struct buf       text = { 0 };
     struct jw        w;
-    if (kind != CHUNK_TEXT || !delta.n)
+    if (r->form == ANSWER_JSON || kind != CHUNK_TEXT || !delta.n)
         return;
-    stream_start(r);
+    put_start(r);
     record_begin(&text, &w, "update");
     jw_key(&w, "delta");
     jw_str(&w, delta);
-    record_end(r, &text, &w);
-    flush(r);
+    record_end(r, "update", &text, &w);
+    outflow_flush(&r->flow);
 }
 
 static void put_completion(struct response *r, struct jv answer)
 {
     struct buf text = { 0 };
     struct jw  w;
-    stream_start(r);
+    put_start(r);
     if (jv_count(jv_get(answer, "tool_calls"))) {
         record_begin(&text, &w, "tool_use_stop");
         put_calls(&w, jv_get(answer, "tool_calls"));
-        record_end(r, &text, &w);
+        record_end(r, "tool_use_stop", &text, &w);
     }
     record_begin(&text, &w, "completion");
     jw_key(&w, "content");
@@ -349,100 +387,110 @@ static void put_completion(struct response *r, struct jv answer)
     jw_raw(&w, stop_reason(answer));
     put_usage(&w, jv_get(answer, "usage"));
     put_calls(&w, jv_get(answer, "tool_calls"));
-    record_end(r, &text, &w);
+    record_end(r, "completion", &text, &w);
 }
 
-static void put_failure(struct response *r, struct jv failure)
+static void put_failure(struct response *r, const struct error *error)
 {
-    struct error           error = { 0 };
-    const struct err_info *info = err_info(response_failure(failure, &r->arena, &error));
+    const struct err_info *info = err_info(error->code);
     struct buf             text = { 0 };
     struct jw              w;
     record_begin(&text, &w, "error");
     jw_key(&w, "code");
     jw_cstr(&w, info->wf_code);
     jw_key(&w, "message");
-    jw_cstr(&w, error.message);
+    jw_cstr(&w, error->message);
     jw_key(&w, "status");
     jw_i64(&w, info->wf_status);
-    record_end(r, &text, &w);
+    record_end(r, "error", &text, &w);
 }
 
-static void stream_end(void *user, enum err err, struct span result)
+/* ---- the end ---- */
+
+/* Nothing was said yet: an error is an error. Else a record says so, or the connection breaks. */
+static void fail(struct response *r, struct jv failure)
+{
+    struct error error = { 0 };
+    struct call *call = r->call;
+    (void)response_failure(failure, &r->arena, &error);
+    if (call) {
+        call->on_gone = NULL;
+        response_free(r);
+        call_error(call, &error);
+    } else if (r->form == ANSWER_JSON) {
+        response_free(r);
+    } else {
+        put_failure(r, &error);
+        outflow_end(&r->flow);
+    }
+}
+
+static void succeed(struct response *r, struct jv answer)
+{
+    struct call *call = r->call;
+    struct buf   text = { 0 };
+    struct jw    w = jw_on(&text);
+    if (r->form == ANSWER_JSON && call) {
+        call->on_gone = NULL;
+        response_put(&call->w, r->id, r->model, answer);
+        response_free(r);
+        call_send(call, 200);
+        return;
+    }
+    if (r->form == ANSWER_JSON) {
+        response_put(&w, r->id, r->model, answer);
+        outflow_put(&r->flow, buf_view(&text));
+        buf_done(&text);
+    } else {
+        put_completion(r, answer);
+    }
+    outflow_end(&r->flow);
+}
+
+static void got_end(void *user, enum err err, struct span result)
 {
     struct response *r = user;
     struct jv        answer = json_read(arena_copy(&r->arena, result), &r->arena);
     r->model_call = NULL;
     if (err)
-        put_failure(r, answer);
+        fail(r, answer);
     else
-        put_completion(r, answer);
-    r->over = true;
-    flush(r);
-    if (!r->conn)
-        response_free(r);
+        succeed(r, answer);
 }
 
-static void conn_writable(void *user)
+static bool accepts(struct call *call, const char *type)
 {
-    struct response *r = user;
-    flush(r);
-    if (!r->conn)
-        response_free(r);
-}
-
-static void conn_closed(void *user)
-{
-    struct response *r = user;
-    r->conn = NULL;
-    response_free(r);
-}
-
-static const struct http_stream_ops conn_ops = { .writable = conn_writable, .closed = conn_closed };
-
-static bool wants_records(struct call *call)
-{
-    static const char want[] = "application/x-ndjson";
-    struct span       accept;
-    return http_header(call->req, "Accept", &accept) && accept.n >= sizeof want - 1 && memcmp(accept.p, want, sizeof want - 1) == 0;
-}
-
-/* The call has begun: its records go to the connection, and the call itself is no longer needed. */
-static void begin_stream(struct call *call, struct response *r)
-{
-    call_header(call, "Content-Type: application/x-ndjson; profile=\"responses-stream/v2\"");
-    call_header(call, "Cache-Control: no-cache, no-transform");
-    call_header(call, "X-Request-Id: %s", call->request_id);
-    call_header(call, "X-ModelRelay-Request-Id: %s", call->request_id);
-    struct http_request *req = TAKE(call->req);
-    req->user = NULL;
-    r->call = NULL;
-    r->conn = http_stream_begin(req, 200, buf_view(&call->headers), true, &conn_ops, r);
-    call->api->by_status[2]++;
-    call_free(call);
+    struct span accept;
+    size_t      n = strlen(type);
+    return http_header(call->req, "Accept", &accept) && accept.n >= n && memcmp(accept.p, type, n) == 0;
 }
 
 void flow_responses(struct call *call)
 {
+    struct loop         *loop = engine_loop(call->api->engine);
     struct response_want want;
     struct error         error = { 0 };
-    bool                 stream = wants_records(call);
     if (!response_read(call, call->body, "", &want)) {
         call_invalid(call, ERR_VALIDATION);
         return;
     }
+    if (response_state(call, call->body, &error)) {
+        call_error(call, &error);
+        return;
+    }
     struct response *r = mem_alloc(sizeof *r);
     r->call = call;
+    r->form = accepts(call, "application/x-ndjson") ? ANSWER_RECORDS : accepts(call, "text/event-stream") ? ANSWER_SSE : ANSWER_JSON;
     r->id = arena_copy(&r->arena, response_id(call));
     r->model = arena_copy(&r->arena, want.model);
-    struct model_call_config config = { .on_chunk = stream ? stream_chunk : no_chunk, .on_end = stream ? stream_end : answered, .user = r };
+    loop_timer_init(&r->timer, loop, too_long);
+    struct model_call_config config = { .on_chunk = got_chunk, .on_end = got_end, .user = r };
     if (response_start(call, &want, &config, &r->model_call, &error)) {
         response_free(r);
         call_error(call, &error);
-    } else if (stream) {
-        begin_stream(call, r);
-    } else {
-        call->user = r;
-        call->on_gone = client_gone;
+        return;
     }
+    call->user = r;
+    call->on_gone = client_gone;
+    loop_timer_set(&r->timer, loop_now_us(loop) + (uint64_t)OUTFLOW_HEADERS_MS * 1000);
 }

@@ -60,6 +60,8 @@ void flow_handles_create(struct call *call);
 void flow_handles_list(struct call *call);
 void flow_handles_get(struct call *call);
 void flow_handles_delete(struct call *call);
+/* Engine thread. ERR_NOT_FOUND, ERR_EXPIRED (and the row), ERR_STORAGE; the row's spans live as long as the call. */
+enum err flow_handle_find(struct call *call, struct span id, struct handle_row *ret);
 
 /* responses.c */
 void flow_responses(struct call *call);

@@ -128,8 +128,10 @@ static struct span fingerprint(struct call *call)
 static bool shape_plan(struct create *c)
 {
     struct call *call = c->call;
-    bool         stream = wants_stream(call);
-    if (call_invalid(call, ERR_BAD_REQUEST) || !find_plan(c))
+    if (!find_plan(c))
+        return false;
+    bool stream = wants_stream(call);
+    if (call_invalid(call, ERR_BAD_REQUEST))
         return false;
     c->plan = json_read(c->v1, &call->arena);
     if (stream && spec_stream(c->plan, &call->arena, &c->v1, &c->issues)) {
@@ -143,6 +145,11 @@ static bool shape_plan(struct create *c)
     return true;
 }
 
+static bool knows_tool(void *ctx, struct span name)
+{
+    return engine_knows_tool(ctx, name);
+}
+
 /* Inputs and models are not part of it. False: the answer was given. */
 static bool fit_plan(struct create *c)
 {
@@ -154,6 +161,8 @@ static bool fit_plan(struct create *c)
     enum err e = spec_inputs(c->plan, input, &call->arena, &c->inputs, &c->issues);
     if (!e)
         e = spec_models(c->plan, jv_get(call->body, "model_override"), jv_get(call->body, "model_overrides"), &c->issues);
+    if (!e)
+        e = spec_tools(c->plan, knows_tool, call->api->engine, &c->issues);
     if (!e)
         return true;
     flow_send_issues(call, &c->issues);

@@ -397,19 +397,29 @@ void flow_handles_list(struct call *call)
 }
 
 /* ERR_OK, ERR_NOT_FOUND, or ERR_EXPIRED. */
-static enum err read_handle(struct call *call, struct reader *reader, struct handle_row *ret)
+static enum err read_handle(struct call *call, struct reader *reader, struct span id, struct handle_row *ret)
 {
     *ret = (struct handle_row){ .workspace = call->workspace };
-    if (!call_path_uuid(call, 0, &ret->id) || reader_get(reader, TABLE_handle, ret) ||
+    if (!uuid_parse(id, &ret->id) || reader_get(reader, TABLE_handle, ret) ||
         (call->customer.n && !span_eq(call->customer, ret->customer)))
         return ERR_NOT_FOUND;
     return ret->expires_ms && ret->expires_ms <= engine_now_ms(call->api->engine) ? ERR_EXPIRED : ERR_OK;
 }
 
+enum err flow_handle_find(struct call *call, struct span id, struct handle_row *ret)
+{
+    struct reader *reader = engine_reader(call->api->engine);
+    if (reader_begin(reader, &call->arena))
+        return ERR_STORAGE;
+    enum err e = read_handle(call, reader, id, ret);
+    reader_end(reader);
+    return e;
+}
+
 void flow_handles_get(struct call *call)
 {
     struct handle_row row;
-    enum err          e = read_handle(call, call->reader, &row);
+    enum err          e = read_handle(call, call->reader, call->params[0], &row);
     if (e) {
         call_fail(call, e == ERR_EXPIRED ? ERR_LEDGER_EXPIRED : e, "", e == ERR_EXPIRED ? "the state handle has expired" : "no such state handle");
         return;
@@ -428,11 +438,7 @@ void flow_handles_delete(struct call *call)
         call_error(call, &error);
         return;
     }
-    e = reader_begin(engine_reader(engine), &call->arena);
-    if (!e) {
-        e = read_handle(call, engine_reader(engine), &row);
-        reader_end(engine_reader(engine));
-    }
+    e = flow_handle_find(call, call->params[0], &row);
     if (e && e != ERR_EXPIRED) {
         call_fail(call, e == ERR_NOT_FOUND ? e : ERR_STORAGE, "", "no such state handle");
         return;

@@ -183,7 +183,7 @@ static void take_result(struct flow_snapshot *s, const struct record *r, struct 
         if (tool->done || !span_eq(tool->id, id))
             continue;
         tool->done = true;
-        struct jv output = json_read(whole(pub, priv, "output"), arena);
+        struct jv output = json_read(whole(pub, priv, "result"), arena);
         if (r->type == REC_TOOL_FAILED)
             tool->output = arena_printf(arena, "Error: %.*s", SPAN_ARG(jv_string(jv_get(jv_get(pub, "error"), "message"), arena)));
         else
@@ -212,6 +212,8 @@ static void take_record(struct flow_snapshot *s, const struct record *record)
             take_model(s, record, name, pub, priv);
         break;
     case REC_TOOL_STARTED:
+        if (!record_wf(record->flags)) /* a listing of tools */
+            break;
         take_tool(s, name, pub, priv);
         take_node(s, record, name, pub, priv);
         break;
