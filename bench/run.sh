@@ -8,7 +8,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
-all_scenes=(append post create wait fanout latency tokens agents cancel replay teams streams footprint scale)
+all_scenes=(append post create wait fanout latency tokens agents cancel replay teams streams footprint workflow scale)
 repeats=${BENCH_REPEATS:-3}
 perdure=${PERDURE_BIN:-$root/build/perdure}
 tools=${BENCH_TOOLS:-$root/build/bench}
@@ -808,6 +808,139 @@ streams_scene() {
     [ "$messages" = 0 ] || row streams "1,000,000 messages read (reference : ours)" s "$(median theirs_read)" "$(median ours_read)" ">=10"
     row streams "SSE tail, 1,000 readers, p50 (reference : ours)" us "$(median theirs_tail_p50)" "$(median ours_tail_p50)" ">=10"
     row streams "SSE tail, 1,000 readers, p99 (reference : ours)" us "$(median theirs_tail_p99)" "$(median ours_tail_p99)" -
+}
+
+# ---- workflow: steps, against Restate and DBOS ---------------------------------------------------------------------------
+
+dbos='' dbos_port='' dbos_pg=''
+dbos_start() {
+    local dir=$root/build/bench-peers/dbos tries=60
+    mkdir -p "$dir"
+    cp bench/peers/dbos/* bench/peers/dbos/.npmrc "$dir/"
+    [ -d "$dir/node_modules" ] || (cd "$dir" && npm ci --no-audit --no-fund --loglevel=error >&2) || return 1
+    dbos_pg=$(mktemp -d "${TMPDIR:-/tmp}/perdure-bench-pg.XXXXXX") # PostgreSQL runs as another user when we are root
+    tests/support/postgres.sh start "$dbos_pg" >/dev/null || return 1
+    dbos_port=$(free_port)
+    (cd "$dir" && exec node app.mjs "$dbos_port" "postgres://perdure@localhost/dbos?host=$dbos_pg/run") >>"$work/dbos.log" 2>&1 &
+    dbos=$!
+    started+=("$dbos")
+    until [ "$(port=$dbos_port request POST /chain '{"n":3}' 2>/dev/null)" = 200 ]; do
+        tries=$((tries - 1))
+        [ $tries -gt 0 ] || return 1
+        sleep 0.5
+    done 2>/dev/null
+}
+dbos_stop() {
+    [ -z "$dbos" ] || stop "$dbos"
+    [ -z "$dbos_pg" ] || tests/support/postgres.sh remove "$dbos_pg" >/dev/null || true
+}
+
+# A workflow as an agent, so that one request starts it and waits for its end.
+flow_agent() { # name plan-without-kind
+    printf '{"name":"%s","definition":{"format":1,"workflow":{"kind":"workflow",%s}}}' "$1" "$2" >"$work/agent.json"
+    "$perdure" agents apply "$work/agent.json" --json | grep -oE '"agent_id": *"[^"]+' | sed 's/.*"//'
+}
+# So many nodes one behind the other: a join that begins, then transforms, or calls of a model in another process.
+chain_plan() { # nodes kind
+    local i nodes='{"id":"n0","type":"join.all"}'
+    [ "$2" = builtin ] || nodes='{"id":"n0","type":"llm","user":"0"}'
+    for ((i = 1; i < $1; i++)); do
+        if [ "$2" = builtin ]; then nodes+=",{\"id\":\"n$i\",\"type\":\"transform.json\",\"merge\":[{\"from\":\"n$((i - 1))\"}]}"
+        else nodes+=",{\"id\":\"n$i\",\"type\":\"llm\",\"user\":\"$i\",\"depends_on\":[\"n$((i - 1))\"]}"; fi
+    done
+    echo "\"model\":\"worker/worker\",\"nodes\":[$nodes],\"outputs\":[{\"name\":\"o\",\"from\":\"n$(($1 - 1))\"}]"
+}
+wide_plan() { # builtin or worker
+    local sub='{"id":"sub","type":"transform.json","object":{"value":{"from":"item"}}}'
+    [ "$1" = builtin ] || sub='{"id":"sub","type":"llm","user":"{{item}}"}'
+    echo "\"model\":\"worker/worker\",\"nodes\":[{\"id\":\"fan\",\"type\":\"map.fanout\",\"items_from_input\":\"list\",\"max_parallelism\":64,\"subnode\":$sub}],
+        \"outputs\":[{\"name\":\"o\",\"from\":\"fan\",\"pointer\":\"/results\"}]"
+}
+
+flows() { # name port path body conns header...: keeps NAME (runs/s, or p50 in ms with one connection)
+    local name=$1 at=$2 path=$3 body=$4 conns=$5 line
+    shift 5
+    line=$(tool http --port "$at" "$@" --path "$path" --body "$body" --conns "$conns" --secs 2)
+    say "    $name $line"
+    if [ "$conns" = 1 ]; then keep "$name" "$(calc "$(value p50 "$line") / 1000")"; else keep "$name" "$(value rate "$line")"; fi
+}
+# Runs that may take long, one after the other behind one that warms up: the median of their milliseconds.
+flow_ms() { # name port path body-file count header...
+    local name=$1 at=$2 path=$3 body=$4 count=$5 i took all=()
+    shift 5
+    for ((i = 0; i <= count; i++)); do
+        took=$(curl -sf --max-time 100 -o "$work/answer" -w '%{time_total}' "$@" -d "@$body" "http://127.0.0.1:$at$path") || die "POST $path failed"
+        if grep -qE '"status": *"failed"' "$work/answer"; then die "the run failed: $(head -c 300 "$work/answer")"; fi
+        [ "$i" = 0 ] || all+=("$(calc "$took * 1000")")
+    done
+    keep "$name" "$(printf '%s\n' "${all[@]}" | sort -g | sed -n "$(((count + 1) / 2))p")"
+}
+
+workflow_scene() {
+    local kind key name worker worker_port best peers=()
+    local -A ids=()
+    local curl_json=(-H 'Content-Type: application/json')
+    worker_port=$(free_port)
+    node bench/peers/worker.mjs "$worker_port" >>"$work/worker.log" 2>&1 &
+    worker=$!
+    started+=("$worker")
+    wait_port "$worker_port" 20
+    printf '{"providers":{"worker":{"kind":"openai-chat","base_url":"http://127.0.0.1:%d/v1","stream":false}}}' "$worker_port" >"$work/worker.json"
+    if command -v npm >/dev/null && restate_start; then peers+=(restate); else say "  Restate is left out"; fi
+    if command -v npm >/dev/null && dbos_start; then peers+=(dbos); else say "  DBOS is left out"; tail -n 5 "$work/dbos.log" >&2 || true; fi
+    trap 'dbos_stop; end_started' EXIT
+    serve --config "$work/worker.json"
+    for kind in builtin worker; do
+        ids[$kind.3]=$(flow_agent "$kind-3" "$(chain_plan 3 $kind)")
+        ids[$kind.100]=$(flow_agent "$kind-100" "$(chain_plan 100 $kind)")
+        ids[$kind.wide]=$(flow_agent "$kind-wide" "$(wide_plan $kind)")
+        printf '{"agent_id":"%s","input":{}}' "${ids[$kind.100]}" >"$work/$kind.100.json"
+        printf '{"agent_id":"%s","input":{"list":[%s]}}' "${ids[$kind.wide]}" "$(seq -s, 1000)" >"$work/$kind.wide.json"
+    done
+    echo '{"n":100}' >"$work/n100.json"
+    echo '{"n":1000}' >"$work/n1000.json"
+    for _ in $(seq "$repeats"); do
+        for kind in builtin worker; do
+            flows "$kind.lone" "$port" /v1/api/runs/wait "{\"agent_id\":\"${ids[$kind.3]}\",\"input\":{}}" 1 "${json[@]}"
+            flows "$kind.rate" "$port" /v1/api/runs/wait "{\"agent_id\":\"${ids[$kind.3]}\",\"input\":{}}" 16 "${json[@]}"
+            flow_ms "$kind.chain" "$port" /v1/api/runs/wait "$work/$kind.100.json" 5 "${curl_json[@]}" -H 'Authorization: Bearer dev'
+            flow_ms "$kind.wide" "$port" /v1/api/runs/wait "$work/$kind.wide.json" 1 "${curl_json[@]}" -H 'Authorization: Bearer dev'
+        done
+        for name in "${peers[@]}"; do
+            local at=$dbos_port path=''
+            if [ "$name" = restate ]; then at=$ingress path=/flow; fi
+            flows "$name.lone" "$at" "$path/chain" '{"n":3}' 1 --header 'Content-Type: application/json'
+            flows "$name.rate" "$at" "$path/chain" '{"n":3}' 16 --header 'Content-Type: application/json'
+            flow_ms "$name.chain" "$at" "$path/chain" "$work/n100.json" 5 "${curl_json[@]}"
+            flow_ms "$name.wide" "$at" "$path/wide" "$work/n1000.json" 1 "${curl_json[@]}"
+        done
+    done
+    unserve
+    [[ " ${peers[*]} " != *" restate "* ]] || restate_stop
+    dbos_stop
+    stop "$worker"
+    dbos='' dbos_pg=''
+    [ ${#peers[@]} -gt 0 ] || return 0
+    for kind in builtin worker; do
+        local aim=">=8" word="built-in steps"
+        [ $kind = builtin ] || aim=">=4" word="a worker over HTTP"
+        best=$(for name in "${peers[@]}"; do echo "$(calc "$(median "$name.rate") * 3")"; done | sort -g | tail -n 1)
+        row workflow "3 nodes, 16 at a time, $word, steps/s" /s "$(calc "$(median $kind.rate) * 3")" "$best" "$aim"
+        for key in chain wide; do
+            local steps=100
+            [ $key = chain ] || steps=1000
+            best=$(for name in "${peers[@]}"; do echo "$(calc "$steps * 1000 / $(median "$name.$key")")"; done | sort -g | tail -n 1)
+            row workflow "$key of $steps alone, $word, steps/s" /s "$(calc "$steps * 1000 / $(median $kind.$key)")" "$best" "$aim"
+        done
+        best=$(for name in "${peers[@]}"; do echo "$(median "$name.lone")"; done | sort -g | head -n 1)
+        row workflow "3 nodes alone, $word, ms (ours as ratio)" ms "$(median $kind.lone)" "$best" "<=$([ $kind = builtin ] && echo 0.125 || echo 0.25)"
+    done
+    row workflow "3 nodes alone, built-in steps, ms" ms "$(median builtin.lone)" - "<=1"
+    for name in "${peers[@]}"; do
+        row workflow "$name: 3 steps, 16 at a time, steps/s" /s "$(calc "$(median "$name.rate") * 3")" - -
+        row workflow "$name: chain of 100, us per step" us "$(calc "$(median "$name.chain") * 10")" - -
+        row workflow "$name: 1,000 side by side, us per step" us "$(median "$name.wide")" - -
+    done
 }
 
 # ---- scale: a million finished runs --------------------------------------------------------------------------------------

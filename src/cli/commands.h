@@ -20,7 +20,7 @@ enum exit_code {
     EXIT_FAILED      = 1,   /* a watched run failed; doctor found something broken */
     EXIT_USAGE       = 2,   /* the command line or a file is wrong */
     EXIT_CANCELLED   = 3,   /* a watched run was cancelled */
-    EXIT_WAITING     = 4,   /* a watched run waits for a person and there is no terminal to ask */
+    EXIT_WAITING     = 4,   /* a watched run waits for a person and there is no terminal to ask, or for its client's tool */
     EXIT_SERVER      = 5,   /* the server cannot be reached or refused the request */
     EXIT_AUTH        = 6,   /* no or a wrong token, or not enough rights */
     EXIT_TIMED_OUT   = 7,   /* --timeout is over; the run goes on */

@@ -146,29 +146,55 @@ static enum err only_unsupported(const struct issues *issues)
     return ERR_UNSUPPORTED_BINDING;
 }
 
-enum err catalog_compile(struct engine *engine, struct jv definition, struct sha256 *ret_hash, struct issues *issues)
+void catalog_prepared_free(struct prepared *prepared)
+{
+    plan_free(prepared->plan);
+    buf_done(&prepared->definition);
+    *prepared = (struct prepared){ 0 };
+}
+
+enum err catalog_prepare(const struct engine *engine, struct jv definition, struct prepared *ret, struct issues *issues)
 {
     struct plan *plan = mem_alloc(sizeof *plan);
+    *ret = (struct prepared){ .plan = plan };
     plan->ops = engine->config.machines[0]; /* the graph: it holds the other kinds in its nodes */
     plan->kinds = engine->config.machines;
     enum err e = plan->ops->compile(definition, plan, issues);
-    if (e) {
-        plan_free(plan);
-        return e == ERR_VALIDATION ? only_unsupported(issues) : e;
+    if (e == ERR_VALIDATION)
+        e = only_unsupported(issues);
+    if (!e) {
+        ret->hash = sha256_of(plan->json);
+        json_minify(definition, &ret->definition);
+        e = plan->compiled ? ERR_OK : plan->ops->open(plan);
     }
-    *ret_hash = sha256_of(plan->json);
-    struct plan_row row = { .hash = *ret_hash, .kind = span_of(plan->ops->kind), .json = plan->json, .created_ms = engine_now_ms(engine) };
-    batch_insert_new(engine_batch(engine), TABLE_plan, &row);
-    if (uuid_map_get(&engine->plans, plan_key(ret_hash))) {
-        plan_free(plan);
-        return ERR_OK;
-    }
-    e = plan->compiled ? ERR_OK : plan->ops->open(plan);
     if (e)
+        catalog_prepared_free(ret);
+    return e;
+}
+
+/* The plan is stored with the turn, and kept in memory unless it is there. */
+static void keep_plan(struct engine *engine, struct prepared *prepared)
+{
+    struct plan    *plan = TAKE(prepared->plan);
+    struct plan_row row = { .hash = prepared->hash, .kind = span_of(plan->ops->kind), .json = plan->json,
+                            .created_ms = engine_now_ms(engine) };
+    batch_insert_new(engine_batch(engine), TABLE_plan, &row);
+    if (uuid_map_get(&engine->plans, plan_key(&prepared->hash)))
         plan_free(plan);
     else
-        uuid_map_put(&engine->plans, plan_key(ret_hash), plan);
-    return e;
+        uuid_map_put(&engine->plans, plan_key(&prepared->hash), plan);
+}
+
+enum err catalog_compile(struct engine *engine, struct jv definition, struct sha256 *ret_hash, struct issues *issues)
+{
+    struct prepared prepared;
+    enum err        e = catalog_prepare(engine, definition, &prepared, issues);
+    if (e)
+        return e;
+    keep_plan(engine, &prepared);
+    *ret_hash = prepared.hash;
+    catalog_prepared_free(&prepared);
+    return ERR_OK;
 }
 
 struct plan *plan_load(const struct engine *engine, struct reader *reader, struct sha256 hash)
@@ -257,20 +283,29 @@ static void inline_agent(struct engine *engine, struct uuid tenant, struct uuid 
     catalog_put_agent(engine, &row);
 }
 
+void catalog_inline_prepared(struct engine *engine, struct uuid tenant, struct uuid workspace, struct prepared *prepared)
+{
+    int64_t now = engine_now_ms(engine);
+    if (!catalog_inline_bundle(engine, workspace, &prepared->hash)) {
+        keep_plan(engine, prepared);
+        inline_agent(engine, tenant, workspace);
+        struct bundle_row row = { .id = inline_bundle_id(workspace, &prepared->hash), .workspace = workspace,
+                                  .agent = inline_agent_id(workspace), .definition = buf_view(&prepared->definition),
+                                  .plan = prepared->hash, .revision = 1, .created_ms = now, .updated_ms = now };
+        catalog_put_bundle(engine, &row);
+    }
+    catalog_prepared_free(prepared);
+}
+
 enum err catalog_inline(struct engine *engine, struct uuid tenant, struct uuid workspace, struct jv definition, struct sha256 *ret_plan,
                         struct issues *issues)
 {
-    enum err e = catalog_compile(engine, definition, ret_plan, issues);
-    if (e || catalog_inline_bundle(engine, workspace, ret_plan))
+    struct prepared prepared;
+    enum err        e = catalog_prepare(engine, definition, &prepared, issues);
+    if (e)
         return e;
-    struct buf text = { 0 };
-    int64_t    now = engine_now_ms(engine);
-    json_minify(definition, &text);
-    inline_agent(engine, tenant, workspace);
-    struct bundle_row row = { .id = inline_bundle_id(workspace, ret_plan), .workspace = workspace, .agent = inline_agent_id(workspace),
-                              .definition = buf_view(&text), .plan = *ret_plan, .revision = 1, .created_ms = now, .updated_ms = now };
-    catalog_put_bundle(engine, &row);
-    buf_done(&text);
+    *ret_plan = prepared.hash;
+    catalog_inline_prepared(engine, tenant, workspace, &prepared);
     return ERR_OK;
 }
 

@@ -115,6 +115,15 @@ struct bundle *catalog_put_bundle(struct engine *engine, const struct bundle_row
 /* A version on its way to disk, or NULL: then the store has it. */
 struct version_row *catalog_version(struct engine *engine, struct uuid id);
 void                catalog_put_version(struct engine *engine, const struct version_row *row);
+/* A plan that the engine does not have yet. Large ones take long: they are prepared on another thread. */
+struct prepared {
+    struct plan  *plan;
+    struct sha256 hash;
+    struct buf    definition; /* as it came, minified */
+};
+/* Any thread: it reads nothing of the engine but what never changes. Errors as catalog_compile; on failure *ret is empty. */
+MUST_USE enum err catalog_prepare(const struct engine *engine, struct jv definition, struct prepared *ret, struct issues *issues);
+void catalog_prepared_free(struct prepared *prepared); /* accepts an empty one */
 /* Compiles a definition into a plan that is stored with the turn; *ret_hash names it. ERR_VALIDATION with issues (pointers
  * relative to the definition), ERR_UNSUPPORTED_BINDING when that is all that is wrong. */
 enum err catalog_compile(struct engine *engine, struct jv definition, struct sha256 *ret_hash, struct issues *issues);
@@ -127,6 +136,8 @@ bool spend_read(struct reader *reader, struct uuid workspace, enum spend_kind ki
  * `definition`: a bundle definition. Errors as catalog_compile. */
 enum err catalog_inline(struct engine *engine, struct uuid tenant, struct uuid workspace, struct jv definition, struct sha256 *ret_plan,
                         struct issues *issues);
+/* The same of what is prepared, which is taken. */
+void catalog_inline_prepared(struct engine *engine, struct uuid tenant, struct uuid workspace, struct prepared *prepared);
 /* NULL: the workspace has never seen this plan. */
 struct bundle *catalog_inline_bundle(struct engine *engine, struct uuid workspace, const struct sha256 *plan);
 struct uuid    inline_agent_id(struct uuid workspace);

@@ -5,7 +5,7 @@
 
 const struct route workflow_routes[] = {
     { HTTP_M_POST,   "/api/v1/workflows/compile",           "workflows:use", flow_compile,         ROUTE_BATCH },
-    { HTTP_M_POST,   "/api/v1/workflows/lint",              "workflows:use", flow_lint,            ROUTE_BATCH },
+    { HTTP_M_POST,   "/api/v1/workflows/lint",              "workflows:use", flow_lint,            ROUTE_BATCH | ROUTE_READ | ROUTE_HEAVY },
     { HTTP_M_GET,    "/api/v1/schemas/run_event.schema.json", NULL,          flow_schema_events,   0 },
     { HTTP_M_GET,    "/api/v1/schemas/workflow.schema.json", NULL,           flow_schema_workflow, 0 },
     { HTTP_M_POST,   "/api/v1/runs",                        "workflows:use", flow_runs_create,     ROUTE_BATCH },

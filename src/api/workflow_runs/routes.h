@@ -38,6 +38,12 @@ void flow_compile(struct call *call);
 void flow_lint(struct call *call);
 void flow_schema_events(struct call *call);
 void flow_schema_workflow(struct call *call);
+/* Is this specification so large that it is compiled on the reader thread? */
+bool flow_is_large(struct jv spec);
+/* There, with call->in_job set; `done` comes back on the engine's thread. */
+void flow_elsewhere(struct call *call, void (*run)(struct read_job *job, struct reader *reader), void (*done)(struct read_job *job));
+/* What the engine is given of a plan, on any thread. False: it is refused, and the answer was given. */
+bool flow_prepare(struct call *call, struct span v1, struct prepared *ret);
 
 /* sessions.c */
 void flow_sessions_create(struct call *call);

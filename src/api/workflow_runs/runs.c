@@ -2,6 +2,7 @@
 /* runs.c - create, get and cancel a workflow run (workflow-runs.md 3). */
 #include "api/workflow_runs/routes.h"
 #include "workflow/spec.h"
+#include <stdlib.h>
 
 static const char SCOPE_CREATE[] = "wf.runs.create";
 
@@ -57,7 +58,18 @@ struct create {
     struct uuid     session; /* nil: none */
     struct idem_use idem;
     struct sha256   hash;
+    struct span     key, fingerprint; /* empty: no idempotency */
+    struct prepared *prepared; /* of a large plan; NULL: not yet */
 };
+
+static bool wants_stream(struct call *call)
+{
+    struct jv   stream = jv_get(call->body, "stream");
+    struct span query = call_query(call, "stream");
+    if (!jv_is(stream, JSON_NONE) && !jv_is(stream, JSON_TRUE) && !jv_is(stream, JSON_FALSE))
+        issue_add(&call->issues, SPAN("/stream"), "type", "must be true or false");
+    return jv_is(stream, JSON_TRUE) || span_is(query, "true") || span_is(query, "1");
+}
 
 /* The plan of the body: compiled from its spec, or known by its hash. False: the answer was given. */
 static bool find_plan(struct create *c)
@@ -92,13 +104,45 @@ static bool find_plan(struct create *c)
     return true;
 }
 
-static bool wants_stream(struct call *call)
+/* The request without its options, which do not count. */
+static struct span fingerprint(struct call *call)
 {
-    struct jv   stream = jv_get(call->body, "stream");
-    struct span query = call_query(call, "stream");
-    if (!jv_is(stream, JSON_NONE) && !jv_is(stream, JSON_TRUE) && !jv_is(stream, JSON_FALSE))
-        issue_add(&call->issues, SPAN("/stream"), "type", "must be true or false");
-    return jv_is(stream, JSON_TRUE) || span_is(query, "true") || span_is(query, "1");
+    struct buf kept = { 0 }, canonical = { 0 };
+    struct jw  w = jw_on(&kept);
+    jw_obj(&w);
+    for (struct jv_iter it = jv_iter(call->body); jv_step(&it);) {
+        if (jv_str_eq(it.name, "options"))
+            continue;
+        jw_key_span(&w, jv_string(it.name, &call->arena));
+        jw_raw(&w, jv_raw(it.value));
+    }
+    jw_end(&w);
+    json_canonical(json_read(buf_view(&kept), &call->arena), JSON_JCS, &canonical);
+    struct span text = arena_copy(&call->arena, buf_view(&canonical));
+    buf_done(&kept);
+    buf_done(&canonical);
+    return text;
+}
+
+/* Streaming is part of the plan. On any thread. False: the answer was given. */
+static bool shape_plan(struct create *c)
+{
+    struct call *call = c->call;
+    if (!find_plan(c))
+        return false;
+    bool stream = wants_stream(call);
+    if (call_invalid(call, ERR_BAD_REQUEST))
+        return false;
+    c->plan = json_read(c->v1, &call->arena);
+    if (stream && spec_stream(c->plan, &call->arena, &c->v1, &c->issues)) {
+        flow_send_issues(call, &c->issues);
+        return false;
+    }
+    if (stream)
+        c->plan = json_read(c->v1, &call->arena);
+    if (c->key.n)
+        c->fingerprint = fingerprint(call);
+    return true;
 }
 
 static bool knows_tool(void *ctx, struct span name)
@@ -106,21 +150,15 @@ static bool knows_tool(void *ctx, struct span name)
     return engine_knows_tool(ctx, name);
 }
 
-/* Streaming is part of the plan; inputs and models are not. False: the answer was given. */
+/* Inputs and models are not part of it. False: the answer was given. */
 static bool fit_plan(struct create *c)
 {
     struct call *call = c->call;
-    bool         stream = wants_stream(call);
     struct jv    input = { 0 };
     body_object(call, "input", &input);
     if (call_invalid(call, ERR_BAD_REQUEST))
         return false;
-    c->plan = json_read(c->v1, &call->arena);
-    enum err e = stream ? spec_stream(c->plan, &call->arena, &c->v1, &c->issues) : ERR_OK;
-    if (!e && stream)
-        c->plan = json_read(c->v1, &call->arena);
-    if (!e)
-        e = spec_inputs(c->plan, input, &call->arena, &c->inputs, &c->issues);
+    enum err e = spec_inputs(c->plan, input, &call->arena, &c->inputs, &c->issues);
     if (!e)
         e = spec_models(c->plan, jv_get(call->body, "model_override"), jv_get(call->body, "model_overrides"), &c->issues);
     if (!e)
@@ -156,26 +194,6 @@ static struct span key_of(struct call *call)
     if (!jv_is(options, JSON_OBJECT) || !jv_is(key, JSON_STRING) || text.n > 255)
         issue_add(&call->issues, SPAN("/options/idempotency_key"), "format", "must be a string of at most 255 bytes");
     return text.n ? text : SPAN_NONE;
-}
-
-/* The request without its options, which do not count. */
-static struct span fingerprint(struct call *call)
-{
-    struct buf kept = { 0 }, canonical = { 0 };
-    struct jw  w = jw_on(&kept);
-    jw_obj(&w);
-    for (struct jv_iter it = jv_iter(call->body); jv_step(&it);) {
-        if (jv_str_eq(it.name, "options"))
-            continue;
-        jw_key_span(&w, jv_string(it.name, &call->arena));
-        jw_raw(&w, jv_raw(it.value));
-    }
-    jw_end(&w);
-    json_canonical(json_read(buf_view(&kept), &call->arena), JSON_JCS, &canonical);
-    struct span text = arena_copy(&call->arena, buf_view(&canonical));
-    buf_done(&kept);
-    buf_done(&canonical);
-    return text;
 }
 
 static void put_created(struct jw *w, struct uuid run, const char *status, struct span hash)
@@ -263,50 +281,99 @@ static enum err make_run(struct create *c, struct run_row *ret, struct error *er
 {
     struct call   *call = c->call;
     struct engine *engine = call->api->engine;
-    struct span    definition = arena_printf(&call->arena, "{\"format\":1,\"workflow\":%.*s}", SPAN_ARG(c->v1));
-    enum err e = catalog_inline(engine, call->tenant, call->workspace, json_read(definition, &call->arena), &c->hash, &c->issues);
-    if (e)
-        return error_set(error, ERR_INTERNAL, "", "the plan cannot be kept");
+    if (!catalog_inline_bundle(engine, call->workspace, &c->hash))
+        catalog_inline_prepared(engine, call->tenant, call->workspace, c->prepared);
     struct run_spec spec = { .tenant = call->tenant, .workspace = call->workspace, .agent = inline_agent_id(call->workspace),
                              .bundle = catalog_inline_bundle(engine, call->workspace, &c->hash)->row.id, .input = run_input(c),
                              .source = SOURCE_WORKFLOW, .thread = c->session,
                              .thread_choice = uuid_is_nil(c->session) ? THREAD_IMPLICIT : THREAD_GIVEN };
-    e = run_create(engine, &spec, ret, error);
+    enum err e = run_create(engine, &spec, ret, error);
     if (!e && call->customer.n)
         batch_put(engine_batch(engine), TABLE_flow, &(struct flow_row){ .workspace = call->workspace, .run = ret->id,
                                                                         .customer = call->customer });
     return e;
 }
 
-void flow_runs_create(struct call *call)
+/* The engine knows the plan, or it is ready to be given to it. False: the answer was given. */
+static bool ready_plan(struct create *c, struct prepared *own)
 {
-    struct create  c = { .call = call, .issues = { .arena = &call->arena } };
-    struct run_row row;
-    struct error   error = { 0 };
-    struct span    key = key_of(call);
-    if (call_invalid(call, ERR_BAD_REQUEST) || !find_plan(&c) || !fit_plan(&c) || !read_session(&c))
+    struct call *call = c->call;
+    c->hash = sha256_of(c->v1);
+    if (c->prepared || catalog_inline_bundle(call->api->engine, call->workspace, &c->hash))
+        return true;
+    c->prepared = own;
+    return flow_prepare(call, c->v1, own);
+}
+
+static void create(struct create *c)
+{
+    struct call    *call = c->call;
+    struct run_row  row;
+    struct prepared own = { 0 };
+    struct error    error = { 0 };
+    if (!fit_plan(c) || !read_session(c) || !ready_plan(c, &own))
         return;
     enum err e = engine_ready(call->api->engine, &error);
     if (!e) { /* the key is one of this customer's, so the scope ends with the customer */
         struct span scope = arena_printf(&call->arena, "%s.%.*s%c", SCOPE_CREATE, SPAN_ARG(call->customer), 0);
-        e = call_idem(call, scope.p, key, key.p ? fingerprint(call) : SPAN_NONE, &c.idem, &error);
+        e = call_idem(call, scope.p, c->key, c->fingerprint, &c->idem, &error);
     }
-    if (!e && c.idem.found) {
-        send_again(&c);
-        return;
-    }
-    if (!e)
-        e = make_run(&c, &row, &error);
+    if (!e && !c->idem.found)
+        e = make_run(c, &row, &error);
+    catalog_prepared_free(&own);
     if (e) {
         call_error(call, &error);
         return;
     }
-    struct span hex = hex_of(call, &c.hash);
-    if (c.idem.used)
-        idem_put(call->api->engine, call->workspace, c.idem.key, c.idem.fingerprint, row.id, hex);
+    if (c->idem.found) {
+        send_again(c);
+        return;
+    }
+    struct span hex = hex_of(call, &c->hash);
+    if (c->idem.used)
+        idem_put(call->api->engine, call->workspace, c->idem.key, c->idem.fingerprint, row.id, hex);
     call_audit(call, call->workspace, "run.create", "run", row.id, SPAN_NONE);
     put_created(&call->w, row.id, "running", hex);
     call_send_committed(call, 200);
+}
+
+/* A large one is compiled on the reader thread: nobody else waits for it meanwhile. */
+static void compile_large(struct read_job *job, struct reader *reader)
+{
+    struct create *c = CONTAINER(job, struct call, job)->user;
+    (void)reader;
+    if (shape_plan(c))
+        (void)flow_prepare(c->call, c->v1, c->prepared);
+}
+
+static void compiled_large(struct read_job *job)
+{
+    struct call     *call = CONTAINER(job, struct call, job);
+    struct create   *c = call->user;
+    struct prepared *prepared = c->prepared; /* the call ends below */
+    call->in_job = false;
+    call->user = NULL;
+    if (call->status || !call->req)
+        call_send(call, call->status);
+    else
+        create(c);
+    catalog_prepared_free(prepared);
+    free(prepared);
+}
+
+void flow_runs_create(struct call *call)
+{
+    struct create *c = ARENA_NEW(&call->arena, struct create);
+    *c = (struct create){ .call = call, .issues = { .arena = &call->arena }, .key = key_of(call) };
+    if (call_invalid(call, ERR_BAD_REQUEST))
+        return;
+    if (flow_is_large(jv_get(call->body, "spec"))) {
+        c->prepared = mem_alloc(sizeof *c->prepared);
+        call->user = c;
+        flow_elsewhere(call, compile_large, compiled_large);
+    } else if (shape_plan(c)) {
+        create(c);
+    }
 }
 
 /* ---- get, cancel ---- */

@@ -18,32 +18,105 @@ static struct sha256 put_plan(struct call *call, struct span v1)
     return hash;
 }
 
-/* Compiling keeps the plan, so that a run can be made of its hash. */
-void flow_compile(struct call *call)
+/* ---- plans that the engine is to have ---- */
+
+enum { LARGE = 32 << 10 }; /* bytes of a specification: below, compiling takes less than a millisecond */
+
+bool flow_is_large(struct jv spec)
 {
+    return jv_raw(spec).n > LARGE;
+}
+
+void flow_elsewhere(struct call *call, void (*run)(struct read_job *job, struct reader *reader), void (*done)(struct read_job *job))
+{
+    call->in_job = true;
+    call->job.run = run;
+    call->job.done = done;
+    store_read(engine_store(call->api->engine), &call->job);
+}
+
+bool flow_prepare(struct call *call, struct span v1, struct prepared *ret)
+{
+    struct issues found = { .arena = &call->arena }, issues = { .arena = &call->arena };
+    struct span   definition = arena_printf(&call->arena, "{\"format\":1,\"workflow\":%.*s}", SPAN_ARG(v1));
+    if (!catalog_prepare(call->api->engine, json_read(definition, &call->arena), ret, &found))
+        return true;
+    issue_add(&issues, SPAN("$"), "LIMIT_EXCEEDED", "the plan cannot be kept: %.*s",
+              SPAN_ARG(found.count ? found.items[0].message : SPAN("it is too large")));
+    flow_send_issues(call, &issues);
+    return false;
+}
+
+/* ---- compile: keeps the plan, so that a run can be made of its hash ---- */
+
+struct compile {
+    struct call    *call;
+    struct span     v1;
+    struct prepared prepared;
+};
+
+/* On any thread. False: the answer was given. */
+static bool compile(struct compile *c)
+{
+    struct call  *call = c->call;
     struct issues issues = { .arena = &call->arena };
-    struct error  error = { 0 };
-    struct span   v1;
-    struct sha256 hash;
-    if (spec_compile(call->body, &call->arena, &v1, &issues)) {
+    if (spec_compile(call->body, &call->arena, &c->v1, &issues)) {
         flow_send_issues(call, &issues);
-        return;
+        return false;
     }
-    enum err e = engine_ready(call->api->engine, &error);
-    if (!e) {
-        struct span definition = arena_printf(&call->arena, "{\"format\":1,\"workflow\":%.*s}", SPAN_ARG(v1));
-        e = catalog_inline(call->api->engine, call->tenant, call->workspace, json_read(definition, &call->arena), &hash, &issues);
-        if (e)
-            error_set(&error, ERR_INTERNAL, "", "the plan cannot be kept");
-    }
-    if (e) {
+    if (!flow_prepare(call, c->v1, &c->prepared))
+        return false;
+    jw_obj(&call->w);
+    put_plan(call, c->v1);
+    jw_end(&call->w);
+    return true;
+}
+
+static void keep(struct compile *c)
+{
+    struct call *call = c->call;
+    struct error error = { 0 };
+    if (engine_ready(call->api->engine, &error)) {
+        catalog_prepared_free(&c->prepared);
+        call->out.len = 0;
         call_error(call, &error);
         return;
     }
-    jw_obj(&call->w);
-    put_plan(call, v1);
-    jw_end(&call->w);
+    catalog_inline_prepared(call->api->engine, call->tenant, call->workspace, &c->prepared);
     call_send_committed(call, 200);
+}
+
+static void compile_large(struct read_job *job, struct reader *reader)
+{
+    struct compile *c = CONTAINER(job, struct call, job)->user;
+    (void)reader;
+    (void)compile(c); /* a status is set when that was the end of it */
+}
+
+static void compiled_large(struct read_job *job)
+{
+    struct call    *call = CONTAINER(job, struct call, job);
+    struct compile *c = call->user;
+    call->in_job = false;
+    call->user = NULL;
+    if (!call->status && call->req) {
+        keep(c);
+        return;
+    }
+    catalog_prepared_free(&c->prepared);
+    call_send(call, call->status);
+}
+
+void flow_compile(struct call *call)
+{
+    struct compile *c = ARENA_NEW(&call->arena, struct compile);
+    c->call = call;
+    if (flow_is_large(call->body)) {
+        call->user = c;
+        flow_elsewhere(call, compile_large, compiled_large);
+    } else if (compile(c)) {
+        keep(c);
+    }
 }
 
 void flow_lint(struct call *call)
