@@ -416,6 +416,12 @@ enum err api_new(const struct api_config *config, struct api **ret, struct error
     return ERR_OK;
 }
 
+void api_home(const struct api *api, struct uuid *ret_tenant, struct uuid *ret_workspace)
+{
+    *ret_tenant = auth_tenant(api->auth);
+    *ret_workspace = auth_workspaces(api->auth)->row.id;
+}
+
 void api_set_server(struct api *api, struct http_server *server)
 {
     api->server = server;
