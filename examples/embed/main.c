@@ -56,7 +56,7 @@ static int follow(struct pd_engine *engine, const char *run, struct pd_error *er
         return complain("follow", error);
     while ((code = pd_events_next(events, 200, &json, error)) != PD_END && code >= 0) {
         if (code == PD_OK)
-            printf("%s\n", json);
+            printf("%s\n", json), fflush(stdout);
         else if (pd_run_wait(engine, run, 0, &status, error) == PD_OK && status == PD_WAITING && ask_person(engine, run, error))
             break;
     }
