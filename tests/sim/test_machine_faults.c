@@ -245,7 +245,7 @@ static bool ended_or_failed(void *user)
 static void open_rig(struct world *w)
 {
     struct error error = { 0 };
-    w->rig.tools = (struct engine_tools){ &w->tools, start, list, cancel, repeat_safe };
+    w->rig.tools = (struct engine_tools){ .tools = &w->tools, .start = start, .list = list, .cancel = cancel, .repeat_safe = repeat_safe };
     w->rig.machines = machines;
     assert_int_equal(rig_open(&w->rig, &error), ERR_OK);
     assert_null(w->tools.calls);
