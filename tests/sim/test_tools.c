@@ -340,7 +340,7 @@ static void a_later_attempt_sends_no_tool_twice_that_must_not_be(void **state)
     (void)state;
     struct world w;
     begin(&w, GRAPH("f", ",\"policy\":{\"max_attempts\":2}", CORE("f", "core.echo", "{}", "[\"a\",\"z\"]") "," TOOL("a", "pay", "null") ","
-      CORE("z", "core.sleep", "{\"ms\":20}", "\"zz\"") ","
+      CORE("z", "core.sleep", "{\"ms\":500}", "\"zz\"") ","
       CORE("zz", "core.fail", "{\"code\":\"once\",\"category\":\"tool\",\"message\":\"m\",\"retryable\":true,\"fail_times\":1}", "null")));
     w.tools.hold = true;
     until(&w, rests);
