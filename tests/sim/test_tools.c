@@ -473,7 +473,7 @@ static void nobody_answers_in_time(void **state)
     (void)state;
     for (int restarts = 0; restarts < 2; restarts++) {
         struct world w;
-        begin(&w, GRAPH("a", "", CLIENT("a", "read", ",\"wait_ms\":30", "null")));
+        begin(&w, GRAPH("a", "", CLIENT("a", "read", ",\"wait_ms\":400", "null")));
         until(&w, rests);
         assert_int_equal(w.row.status, RUN_WAITING);
         if (restarts)
