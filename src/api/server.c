@@ -24,7 +24,8 @@ static void request_gone(struct http_request *req)
 static void take_request_id(struct call *call)
 {
     struct span given;
-    bool        named = (call->flow && http_header(call->req, "X-ModelRelay-Request-Id", &given)) || http_header(call->req, "X-Request-Id", &given);
+    bool        named = (call->flow && http_header(call->req, "X-ModelRelay-Request-Id", &given)) ||
+                        http_header(call->req, "X-Request-Id", &given);
     bool        usable = named && given.n >= 1 && given.n <= CALL_REQUEST_ID;
     for (size_t i = 0; usable && i < given.n; i++)
         usable = given.p[i] > 0x20 && given.p[i] < 0x7f;

@@ -12,9 +12,9 @@ struct applied {
 /* The file (or stdin for "-"), JSON or YAML. Prints what is wrong and returns the exit code. */
 int agent_file_read(const struct cli *cli, const char *command, const char *path, struct arena *arena, struct jv *ret);
 
-/* Makes the server's agent equal to what was read from `path`, an agent or a definition alone, which has the file's name: created when no agent has the name; a new version
- * is published only when the definition differs by value from the live one. Prints what is wrong and returns the
- * exit code. */
+/* Makes the server's agent equal to what was read from `path`, an agent or a definition alone, which has the file's
+ * name: created when no agent has the name; a new version is published only when the definition differs by value from
+ * the live one. Prints what is wrong and returns the exit code. */
 int agent_apply(const struct cli *cli, const char *command, struct web *web, const char *path, struct jv file, struct arena *arena,
                 struct applied *ret);
 
