@@ -174,3 +174,42 @@ test('the models are listed for both', async () => {
   assert.ok((await list(openai.models.list())).some((model) => model.id === 'plain'))
   assert.ok((await list(anthropic.models.list())).some((model) => model.id === 'plain'))
 })
+
+// ---- what a script tells (POST /_script), as the tests of agents use it ----
+const TOLD = [{ texts: ['Let me', ' look.'], calls: [{ name: 'weather', arguments: { city: 'Ulm' } }, { name: 'clock' }], usage: { input: 100, cached: 60, output: 20 } }]
+const script = async (model) => {
+  const base = String(openai.baseURL).replace(/\/v1$/, '')
+  await fetch(`${base}/_script`, { method: 'POST', body: JSON.stringify({ model, turns: TOLD }) })
+  return model
+}
+const WANT = [['call_0_0', 'weather', { city: 'Ulm' }], ['call_0_1', 'clock', {}]]
+
+test('a script over chat completions', async () => {
+  const calls = (m) => m.tool_calls.map((c) => [c.id, c.function.name, JSON.parse(c.function.arguments)])
+  const final = await openai.chat.completions.stream({ model: await script('told-a'), messages, ...streamed }).finalChatCompletion()
+  assert.deepEqual(calls(final.choices[0].message), WANT)
+  assert.equal(final.choices[0].message.content, 'Let me look.')
+  const whole = await chat(await script('told-b'), { stream: false })
+  assert.deepEqual(calls(whole.choices[0].message), WANT)
+  assert.equal(whole.usage.prompt_tokens_details.cached_tokens, 60)
+})
+test('a script over Responses', async () => {
+  const calls = (r) => r.output.filter((item) => item.type === 'function_call').map((c) => [c.call_id, c.name, JSON.parse(c.arguments)])
+  const final = await openai.responses.stream({ model: await script('told-c'), input: 'hello' }).finalResponse()
+  assert.deepEqual(calls(final), WANT)
+  assert.equal(final.output_text, 'Let me look.')
+  const whole = await openai.responses.create({ model: await script('told-d'), input: 'hello', stream: false })
+  assert.deepEqual(calls(whole), WANT)
+  assert.equal(whole.usage.input_tokens_details.cached_tokens, 60)
+})
+test('a script over Messages', async () => {
+  const calls = (m) => m.content.filter((block) => block.type === 'tool_use').map((c) => [c.id, c.name, c.input])
+  const request = { max_tokens: 100, messages }
+  const final = await anthropic.messages.stream({ model: await script('told-e'), ...request }).finalMessage()
+  assert.deepEqual(calls(final), WANT)
+  assert.equal(final.content[0].text, 'Let me look.')
+  const whole = await anthropic.messages.create({ model: await script('told-f'), stream: false, ...request })
+  assert.deepEqual(calls(whole), WANT)
+  assert.equal(whole.usage.cache_read_input_tokens, 60)
+  assert.equal(whole.usage.input_tokens, 40)
+})
