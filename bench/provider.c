@@ -19,10 +19,10 @@
 enum { FDS = 1 << 14, REQUEST_MAX = 1 << 20, OUT_MAX = 16384, ENDLESS = 1 << 30 };
 
 static const char head[] = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n";
-static const char chunk[] = "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\"choices\":[{\"index\":0,"
-                            "\"delta\":{\"content\":\"T0=%llu; \"},\"finish_reason\":null}]}\n\n";
-static const char tail[] = "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\"choices\":[{\"index\":0,"
-                           "\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n"
+static const char chunk[] = "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\"choices\":["
+                            "{\"index\":0,\"delta\":{\"content\":\"T0=%llu; \"},\"finish_reason\":null}]}\n\n";
+static const char tail[] = "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\"choices\":["
+                           "{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n"
                            "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\"choices\":[],"
                            "\"usage\":{\"prompt_tokens\":10,\"completion_tokens\":%d,\"total_tokens\":%d}}\n\ndata: [DONE]\n\n";
 

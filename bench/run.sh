@@ -557,9 +557,10 @@ agents_scene() {
         serve --config "$work/config.json"
         id=$(model_agent fast local m)
         line=$(tool http --port "$port" "${json[@]}" --path /v1/api/runs/wait --body "{\"agent_id\":\"$id\",\"input\":\"go\"}" --conns "$count" \
-            --count "$((count * 4))" --pids "$server")
+            --count "$((count * 4))" --save "$work/answers" --pids "$server")
         say "    $line"
-        keep fast "$(calc "$(value rate "$line") * ($tokens + 8)")"
+        # What each run has in its ledger, from its own answer.
+        keep fast "$(calc "$(value rate "$line") * $(grep -oE '"latest_seq": *[0-9]+' "$work/answers" | grep -oE '[0-9]+$' | awk '{ sum += $1 } END { print sum / NR }')")"
         keep fast_cpu "$(calc "$(value server_cpu "$line") / $(value rate "$line") / $tokens * 1000 * 1000")"
         unserve
         stop "$provider"

@@ -14,7 +14,7 @@ const verbose = process.argv.includes('--verbose');
 const patterns = process.argv.slice(2).filter((arg) => !arg.startsWith('--'));
 const files = readdirSync(here, { recursive: true }).map(String)
     .filter((file) => file.endsWith('.test.mjs') && !file.includes('node_modules') && !file.startsWith('streams/')) // streams/run.mjs has its own
-    .filter((file) => (patterns.length === 0 && !/^(plans|workflow)\//.test(file)) || patterns.some((p) => file.includes(p))) // parts of their own in ./dev
+    .filter((file) => (patterns.length === 0 && !/^(plans|workflow|agents)\//.test(file)) || patterns.some((p) => file.includes(p))) // parts of their own in ./dev
     .filter((file) => process.env.PERDURE_TOOL_DRIVER || !file.startsWith('tools/')) // ./dev test tools
     .sort((a, b) => Number(b.includes('s-streaming')) - Number(a.includes('s-streaming')) || a.localeCompare(b)) // the longest one first
     .map((file) => path.join(here, file));

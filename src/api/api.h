@@ -26,6 +26,8 @@ struct api_config {
 /* Makes tenant, workspace and root token when the store is empty; loads the credentials. */
 enum err api_new(const struct api_config *config, struct api **ret, struct error *error);
 void     api_free(struct api *api);
+/* The first tenant and its first workspace: those that a process which embeds the engine works in. */
+void     api_home(const struct api *api, struct uuid *ret_tenant, struct uuid *ret_workspace);
 /* For http_server_new. */
 struct http_handler api_handler(struct api *api);
 void     api_set_server(struct api *api, struct http_server *server); /* for its figures in /metrics */

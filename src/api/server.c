@@ -24,7 +24,8 @@ static void request_gone(struct http_request *req)
 static void take_request_id(struct call *call)
 {
     struct span given;
-    bool        named = (call->flow && http_header(call->req, "X-ModelRelay-Request-Id", &given)) || http_header(call->req, "X-Request-Id", &given);
+    bool        named = (call->flow && http_header(call->req, "X-ModelRelay-Request-Id", &given)) ||
+                 http_header(call->req, "X-Request-Id", &given);
     bool        usable = named && given.n >= 1 && given.n <= CALL_REQUEST_ID;
     for (size_t i = 0; usable && i < given.n; i++)
         usable = given.p[i] > 0x20 && given.p[i] < 0x7f;
@@ -413,6 +414,12 @@ enum err api_new(const struct api_config *config, struct api **ret, struct error
     openapi_document(config->version, &api->openapi);
     *ret = api;
     return ERR_OK;
+}
+
+void api_home(const struct api *api, struct uuid *ret_tenant, struct uuid *ret_workspace)
+{
+    *ret_tenant = auth_tenant(api->auth);
+    *ret_workspace = auth_workspaces(api->auth)->row.id;
 }
 
 void api_set_server(struct api *api, struct http_server *server)

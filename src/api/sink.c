@@ -115,7 +115,9 @@ static ssize_t sink_write(void *user, const struct iovec *iov, int count)
 {
     struct stream_sink *sink = user;
     int                 first = put_first(sink);
-    ssize_t             n = first != 1 ? first : sink->left < 0 ? http_stream_write(sink->conn, iov, count) : write_limited(sink, iov, count);
+    ssize_t             n = first;
+    if (first == 1)
+        n = sink->left < 0 ? http_stream_write(sink->conn, iov, count) : write_limited(sink, iov, count);
     if (n < 0)
         sink_free(sink); /* the follower frees itself */
     return n;

@@ -71,6 +71,11 @@ void log_line(const struct log *log, enum log_level level, const char *event, co
     time_format(env_real()->wall_ms(env_real()), stamp);
     CLEANUP(buf_done) struct buf line = { 0 };
     (log->json ? line_as_json : line_as_text)(&line, span_make(stamp, TIME_TEXT), level_names[level], event, message);
+    if (log->take) {
+        buf_byte(&line, '\0');
+        log->take(log->user, level, line.p);
+        return;
+    }
     buf_byte(&line, '\n');
     /* One write. A log that cannot be written (a full disk, a closed pipe) must not stop the engine. */
     while (write(log->fd, line.p, line.len) < 0 && errno == EINTR)

@@ -16,6 +16,9 @@ struct log {
     bool           json;
     int            fd;
     const struct redact *redact; /* what is never written; NULL: nothing. Set before other threads log */
+    /* Takes the lines instead of fd, without their end but with a NUL; any thread, several at once. NULL: they are written */
+    void (*take)(void *user, enum log_level level, const char *line);
+    void *user;
 };
 
 /* `format` makes the text of "key=value key2=value2"; log may be NULL (silent). */

@@ -48,6 +48,7 @@ static unsigned pair_of(const char *p)
 
 static void add_pattern(struct redact *redact, struct span text, bool json)
 {
+    assert(text.p && text.n >= 2);
     size_t at = 0;
     for (size_t i = 0; i < redact->count; i++)
         if (span_eq(redact->patterns[i].text, text)) {

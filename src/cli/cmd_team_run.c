@@ -238,7 +238,8 @@ int cmd_team_run(struct cli *cli, int argc, char **argv)
         { "json", NULL, OPT_FLAG, offsetof(struct options, json), NULL, "print the team's events, one per line, and nothing else", 0, 0 },
         { "ndjson", NULL, OPT_FLAG, offsetof(struct options, ndjson), NULL, "the same", 0, 0 },
         { "quiet", NULL, OPT_FLAG, offsetof(struct options, quiet), NULL, "print only the output", 0, 0 },
-        { "trace", NULL, OPT_TEXT, offsetof(struct options, trace), "FILE", "write the trace when the run is complete (- is standard output)", 0, 0 },
+        { "trace", NULL, OPT_TEXT, offsetof(struct options, trace), "FILE",
+          "write the trace when the run is complete (- is standard output)", 0, 0 },
         { "detach", NULL, OPT_FLAG, offsetof(struct options, detach), NULL, "print the run's id and do not watch it", 0, 0 },
         { "key", NULL, OPT_TEXT, offsetof(struct options, key), "KEY", "idempotency key: a second time this is the same run", 0, 0 },
         { "config", "PERDURE_CONFIG", OPT_TEXT, offsetof(struct options, config), "FILE",
@@ -258,7 +259,7 @@ int cmd_team_run(struct cli *cli, int argc, char **argv)
     };
     CLEANUP(job_done) struct job job = { .cli = cli, .command = "team run" };
     struct args args;
-    struct jv   file;
+    struct jv   file = { 0 };
     const char *run_id = NULL;
     int         code = args_begin(&spec, argc, argv, &job.options, &args);
     if (code >= 0)
@@ -302,7 +303,7 @@ int cmd_team_replay(struct cli *cli, int argc, char **argv)
     CLEANUP(job_done) struct job job = { .cli = cli, .command = "team replay" };
     CLEANUP(buf_done) struct buf result = { 0 };
     struct args args;
-    struct jv   trace;
+    struct jv   trace = { 0 };
     int         code = args_begin(&spec, argc, argv, &job.options, &args);
     if (code >= 0)
         return code;
@@ -428,7 +429,7 @@ int cmd_team_bench(struct cli *cli, int argc, char **argv)
     CLEANUP(job_done) struct job job = { .cli = cli, .command = "team bench" };
     CLEANUP(buf_done) struct buf body = { 0 };
     struct args args;
-    struct jv   file, answer;
+    struct jv   file = { 0 }, answer = { 0 };
     int         code = args_begin(&spec, argc, argv, &job.options, &args);
     if (code >= 0)
         return code;

@@ -6,7 +6,7 @@
 struct options {
     struct web_options web;
     bool               json;
-    const char        *name, *scopes, *expires, *only;
+    const char        *name, *scopes, *expires, *only, *kind, *customer;
 };
 
 #define JSON_OPT { "json", NULL, OPT_FLAG, offsetof(struct options, json), NULL, "print the server's answer", 0, 0 }
@@ -52,8 +52,18 @@ static int put_token(const struct cli *cli, const struct options *o, struct buf 
     jw_obj(&w);
     jw_key(&w, "name");
     jw_cstr(&w, o->name);
-    jw_key(&w, "scopes");
-    put_scopes(&w, o->scopes);
+    if (o->scopes) {
+        jw_key(&w, "scopes");
+        put_scopes(&w, o->scopes);
+    }
+    if (o->kind) {
+        jw_key(&w, "kind");
+        jw_cstr(&w, o->kind);
+    }
+    if (o->customer) {
+        jw_key(&w, "customer_id");
+        jw_cstr(&w, o->customer);
+    }
     if (o->only) {
         jw_key(&w, "workspace_id");
         jw_cstr(&w, o->only);
@@ -86,6 +96,9 @@ int cmd_token_create(struct cli *cli, int argc, char **argv)
           "runs:read, runs:write, agents:read, agents:write, threads:*, approvals:decide, crons:*, tokens:admin, audit:read, streams:*, "
           "channels:* or *",
           0, 0 },
+        { "kind", NULL, OPT_TEXT, offsetof(struct options, kind), "KIND",
+          "token, or without scopes of its own: workflow_key, customer_token", 0, 0 },
+        { "customer", NULL, OPT_TEXT, offsetof(struct options, customer), "ID", "of a customer_token: whom it stands for", 0, 0 },
         { "expires", NULL, OPT_TEXT, offsetof(struct options, expires), "WHEN",
           "a span like 30d, 12h, 45m, or a date; default never", 0, 0 },
         { "only-workspace", NULL, OPT_TEXT, offsetof(struct options, only), "ID", "good for this workspace alone", 0,
@@ -96,7 +109,8 @@ int cmd_token_create(struct cli *cli, int argc, char **argv)
     static const struct args_spec spec = {
         .command = "token create", .opts = opts, .opt_count = ARRAY_LEN(opts),
         .about = "Makes a token and prints it to standard output, once.",
-        .epilog = "example:\n  export PERDURE_TOKEN=$(perdure token create --name ci --scopes runs:read,runs:write)\n",
+        .epilog = "example:\n  export PERDURE_TOKEN=$(perdure token create --name ci --scopes runs:read,runs:write)\n"
+                  "  export MODELRELAY_API_KEY=$(perdure token create --name app --kind workflow_key)\n",
     };
     struct options options = { 0 };
     struct args    args;
@@ -107,7 +121,8 @@ int cmd_token_create(struct cli *cli, int argc, char **argv)
     int            code = args_begin(&spec, argc, argv, &options, &args);
     if (code >= 0)
         return code;
-    if (!options.name || !options.scopes)
+    bool plain = !options.kind || strcmp(options.kind, "token") == 0;
+    if (!options.name || (plain && !options.scopes))
         return cli_fail(cli, spec.command, EXIT_USAGE, "%s is missing", options.name ? "--scopes" : "--name");
     code = put_token(cli, &options, &body);
     if (code == EXIT_OK)

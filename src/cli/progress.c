@@ -190,8 +190,10 @@ static void change_speaker(struct board *board)
 static void on_delta(struct board *board, struct jv payload, struct arena *arena)
 {
     struct span text = jv_string(jv_get(payload, "delta"), arena);
+    bool        thought = jv_str_eq(jv_get(payload, "kind"), "reasoning");
     board->deltas++;
-    if (!text.n)
+    board_state(board, thought ? "thinking" : "running");
+    if (!text.n || jv_is(jv_get(payload, "kind"), JSON_STRING)) /* thoughts, arguments of tools: no part of the answer */
         return;
     keep_text(board, text);
     if (board->quiet)
@@ -247,6 +249,22 @@ static void on_model_started(struct board *board, struct jv payload, struct aren
     forget_text(board);
 }
 
+/* What the call had said does not count when another one takes its place. */
+static void on_model_failed(struct board *board, struct jv payload, struct arena *arena)
+{
+    struct span message = cli_text(jv_get(jv_get(payload, "error"), "message"), arena);
+    if (!board->quiet && jv_bool(jv_get(payload, "will_retry"), false))
+        board_say(board, PAINT_YELLOW, "%s: the model failed: %.*s; asking again", board->node[0] ? board->node : "run",
+                  SPAN_ARG(message));
+}
+
+static void on_budget(struct board *board, struct jv payload, struct arena *arena)
+{
+    struct span cap = cli_text(jv_get(payload, "cap"), arena);
+    if (!board->quiet)
+        board_say(board, PAINT_YELLOW, "%s: the budget of %.*s is used up", board->node[0] ? board->node : "run", SPAN_ARG(cap));
+}
+
 static void on_model_finished(struct board *board, struct jv payload, struct arena *arena)
 {
     int64_t   in = 0, out = 0;
@@ -277,6 +295,9 @@ static void on_prompt(struct board *board, struct jv payload, struct arena *aren
     board_state(board, "waiting for a person");
     if (!board->quiet)
         board_say(board, PAINT_YELLOW, "asks: %.*s", SPAN_ARG(cli_text(jv_get(payload, "prompt"), arena)));
+    struct jv arguments = jv_get(jv_get(payload, "details"), "arguments"); /* what it is that is to be approved */
+    if (!board->quiet && !jv_is(arguments, JSON_NONE))
+        board_say(board, PAINT_YELLOW, "      with %.*s", SPAN_ARG(jv_raw(arguments)));
 }
 
 static void on_resumed(struct board *board, struct jv payload, struct arena *arena)
@@ -303,6 +324,8 @@ void board_event(struct board *board, struct jv event)
         { "NODE_FAILED", on_node_failed },
         { "MODEL_STARTED", on_model_started },
         { "MODEL_FINISHED", on_model_finished },
+        { "MODEL_FAILED", on_model_failed },
+        { "BUDGET_REACHED", on_budget },
         { "TOOL_CALL_STARTED", on_tool },
         { "TOOL_CALL_FAILED", on_tool_failed },
         { "HUMAN_PROMPT", on_prompt },

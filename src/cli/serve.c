@@ -1,14 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* serve.c - perdure serve: puts the parts together, says when it is ready, and takes them apart again. */
-#include "agent/agent.h"
-#include "api/api.h"
 #include "cli/commands.h"
-#include "cli/config.h"
-#include "model/price.h"
-#include "team/team.h"
-#include "tool/tool.h"
-#include "team/team.h"
-#include "workflow/graph.h"
+#include "embed/parts.h"
 #include <arpa/inet.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -92,26 +85,14 @@ static const struct args_spec spec = {
     .opt_count = ARRAY_LEN(opts),
 };
 
-/* The outermost machine of a run is the first; the others stand inside its nodes. */
-static const struct machine_ops *const machines[] = { &graph_ops, &agent_ops, &team_ops, NULL };
-
 /* Everything that lives as long as the process serves. */
 struct server {
     struct options       o;
     struct log           log;
-    struct loop         *loop;
-    struct engine_inbox *inbox;
-    struct store        *store;
-    struct http_client  *client;
-    struct models       *models;
-    struct prices       *prices;
-    struct tools        *tools;
-    struct redact       *redact;
-    struct engine       *engine;
-    struct api          *api;
-    struct http_server  *http;
     struct config        config;
-    char                 host[64], url[4200], token_path[4200];
+    struct parts         parts;
+    struct http_server  *http;
+    char                 host[64];
     uint16_t             port;
 };
 
@@ -171,8 +152,6 @@ static bool check_options(struct server *s, struct error *error)
         error_set(error, ERR_VALIDATION, "dev", "--dev has well-known credentials and listens on loopback addresses only");
         return false;
     }
-    snprintf(s->url, sizeof s->url, "sqlite:%s", s->o.data);
-    snprintf(s->token_path, sizeof s->token_path, "%s/token", s->o.data);
     return true;
 }
 
@@ -181,73 +160,31 @@ static bool check_options(struct server *s, struct error *error)
 static void on_signal(void *user, int signal)
 {
     struct server *s = user;
-    if (engine_draining(s->engine)) {
-        loop_stop(s->loop); /* the second one: now */
+    if (engine_draining(s->parts.engine)) {
+        loop_stop(s->parts.loop); /* the second one: now */
         return;
     }
     log_line(&s->log, LOG_INFO, "draining", "signal=%d", signal);
     http_server_drain(s->http);
-    engine_drain(s->engine);
+    engine_drain(s->parts.engine);
 }
 
-static void add_secret(void *redact, struct span secret)
+static enum err start_parts(struct server *s, struct error *error)
 {
-    redact_add(redact, secret);
-}
-
-/* What the configuration file names. Its secrets are known before anything is written or logged. */
-static enum err start_outside(struct server *s, struct error *error)
-{
-    enum err e = http_client_new(s->loop, &s->client, error);
-    if (!e)
-        e = config_outbound(&s->config, s->client, error);
-    if (!e)
-        e = models_new(s->loop, s->client, s->config.providers, &s->models, error);
-    if (!e)
-        e = prices_new(s->config.prices, &s->prices, error);
-    if (!e)
-        e = tools_new(s->loop, s->client, s->config.tools, s->config.mcp_servers, &s->tools, error);
-    s->redact = redact_new();
-    if (!e)
-        e = redact_configure(s->redact, s->config.redact, error);
-    if (e)
-        return e;
-    models_secrets(s->models, add_secret, s->redact);
-    tools_secrets(s->tools, add_secret, s->redact);
-    s->log.redact = s->redact;
-    return ERR_OK;
-}
-
-static enum err start_engine(struct server *s, struct error *error)
-{
-    struct store_config store = { .url = s->o.store ? s->o.store : s->url, .folder = s->o.data, .env = env_real(), .log = &s->log,
-                                  .deliver = engine_inbox_deliver, .user = s->inbox };
-    enum err e = start_outside(s, error);
-    if (!e)
-        e = store_open(&store, &s->store, error);
-    struct engine_config engine = { .loop = s->loop, .store = s->store, .models = s->models, .prices = s->prices,
-                                    .machines = machines, .redact = s->redact,
-                                    .tools = { s->tools, tool_start, tool_list, tool_cancel, tool_repeat_safe, tool_known },
-                                    .ledger = { .heartbeat_ms = (uint32_t)s->o.heartbeat_ms,
-                                                .slow_reader_ms = (uint32_t)s->o.slow_reader_ms,
-                                                .max_age_ms = (uint32_t)s->o.max_age_ms },
-                                    .retention_ms = s->o.retention_ms ? s->o.retention_ms : s->o.retention_days * DAY_MS,
-                                    .thread_queue_max = (uint32_t)s->o.thread_queue };
-    if (!e)
-        e = config_budgets(&s->config, &engine.run_budget, &engine.day_budget, error);
-    if (!e)
-        e = engine_new(&engine, &s->engine, error);
-    if (!e)
-        engine_attach_inbox(s->engine, s->inbox);
-    struct api_config api = { .engine = s->engine, .dev = s->o.dev, .rate_per_minute = (uint32_t)s->o.rate_limit,
-                              .rate_burst = (uint32_t)s->o.rate_burst, .max_streams = (uint32_t)s->o.max_streams,
-                              .max_body = (uint64_t)s->o.max_body, .max_batch_body = (uint64_t)s->o.max_body * 4,
-                              .max_stream_body = (uint64_t)s->o.stream_body, .stream_chunk = (uint64_t)s->o.stream_chunk,
-                              .long_poll_ms = (uint32_t)s->o.long_poll_ms, .live_age_ms = (uint32_t)s->o.live_age_ms,
-                              .token_path = s->token_path, .cors_origin = s->o.cors_origin, .version = PERDURE_VERSION };
-    if (!e)
-        e = api_new(&api, &s->api, error);
-    return e ? e : engine_start(s->engine, error);
+    struct parts_config parts = { .data = s->o.data, .store = s->o.store, .config = &s->config, .log = &s->log,
+                                  .ledger = { .heartbeat_ms = (uint32_t)s->o.heartbeat_ms,
+                                              .slow_reader_ms = (uint32_t)s->o.slow_reader_ms,
+                                              .max_age_ms = (uint32_t)s->o.max_age_ms },
+                                  .retention_ms = s->o.retention_ms ? s->o.retention_ms : s->o.retention_days * DAY_MS,
+                                  .thread_queue_max = (uint32_t)s->o.thread_queue,
+                                  .api = { .dev = s->o.dev, .rate_per_minute = (uint32_t)s->o.rate_limit,
+                                           .rate_burst = (uint32_t)s->o.rate_burst, .max_streams = (uint32_t)s->o.max_streams,
+                                           .max_body = (uint64_t)s->o.max_body, .max_batch_body = (uint64_t)s->o.max_body * 4,
+                                           .max_stream_body = (uint64_t)s->o.stream_body,
+                                           .stream_chunk = (uint64_t)s->o.stream_chunk,
+                                           .long_poll_ms = (uint32_t)s->o.long_poll_ms,
+                                           .live_age_ms = (uint32_t)s->o.live_age_ms, .cors_origin = s->o.cors_origin } };
+    return parts_open(&parts, &s->parts, error);
 }
 
 static enum err start_http(struct server *s, struct error *error)
@@ -262,30 +199,19 @@ static enum err start_http(struct server *s, struct error *error)
     config.body_timeout_ms = (uint32_t)s->o.body_timeout_ms;
     config.idle_timeout_ms = (uint32_t)s->o.idle_timeout_ms;
     config.write_timeout_ms = (uint32_t)s->o.write_timeout_ms;
-    struct http_handler handler = api_handler(s->api);
-    enum err            e = http_server_new(s->loop, &config, &handler, &s->http, error);
+    struct http_handler handler = api_handler(s->parts.api);
+    enum err            e = http_server_new(s->parts.loop, &config, &handler, &s->http, error);
     if (e)
         return e;
-    api_set_server(s->api, s->http);
-    e = loop_on_signal(s->loop, SIGTERM, on_signal, s, error);
-    return e ? e : loop_on_signal(s->loop, SIGINT, on_signal, s, error);
+    api_set_server(s->parts.api, s->http);
+    e = loop_on_signal(s->parts.loop, SIGTERM, on_signal, s, error);
+    return e ? e : loop_on_signal(s->parts.loop, SIGINT, on_signal, s, error);
 }
 
 static void take_apart(struct server *s)
 {
     http_server_free(s->http);
-    store_close(s->store);
-    if (s->engine)
-        engine_inbox_flush(s->inbox);
-    api_free(s->api);
-    engine_free(s->engine);
-    models_free(s->models);
-    prices_free(s->prices);
-    tools_free(s->tools);
-    http_client_free(s->client);
-    engine_inbox_free(s->inbox);
-    loop_free(s->loop);
-    redact_free(s->redact);
+    parts_close(&s->parts);
     config_done(&s->config);
 }
 
@@ -322,11 +248,7 @@ int cmd_serve(struct cli *cli, int argc, char **argv)
     }
     signal(SIGPIPE, SIG_IGN);
     raise_descriptors();
-    enum err e = loop_new(env_real(), &s.log, &s.loop, &error);
-    if (!e) {
-        s.inbox = engine_inbox_new(s.loop);
-        e = start_engine(&s, &error);
-    }
+    enum err e = start_parts(&s, &error);
     if (!e)
         e = start_http(&s, &error);
     if (e) {
@@ -337,9 +259,9 @@ int cmd_serve(struct cli *cli, int argc, char **argv)
     printf("listening on http://%s%s%s:%u\n", v6 ? "[" : "", s.host, v6 ? "]" : "", http_server_port(s.http));
     fflush(stdout);
     log_line(&s.log, LOG_INFO, "started", "version=%s data=%s epoch=%llu", PERDURE_VERSION, s.o.data,
-             (unsigned long long)store_epoch(s.store));
-    loop_run(s.loop);
-    bool failed = store_failed(s.store);
+             (unsigned long long)store_epoch(s.parts.store));
+    loop_run(s.parts.loop);
+    bool failed = store_failed(s.parts.store);
     log_line(&s.log, LOG_INFO, "stopped", "failed=%d", failed);
     take_apart(&s);
     return failed ? EXIT_FAILED : EXIT_OK;

@@ -30,6 +30,7 @@ struct session {
     bool                superseded; /* RUN_FAILED, but another attempt follows */
     const char         *next_attempt;
     const char         *prompt_checkpoint; /* of the newest HUMAN_PROMPT */
+    bool                prompt_approves;   /* it wants {"approved": boolean} */
 };
 
 /* ---- the run itself ---- */
@@ -62,6 +63,12 @@ static enum last last_of(struct jv event)
     return LAST_NONE;
 }
 
+static void take_prompt(struct session *s, struct jv payload)
+{
+    s->prompt_checkpoint = text_of(jv_get(payload, "checkpoint_id"), &s->arena);
+    s->prompt_approves = jv_str_eq(jv_get(payload, "kind"), "approval");
+}
+
 static bool on_event(void *user, struct span text, struct jv event)
 {
     struct session *s = user;
@@ -79,7 +86,7 @@ static bool on_event(void *user, struct span text, struct jv event)
         s->next_attempt = text_of(jv_get(payload, "next_attempt_id"), &s->arena);
     }
     if (s->last == LAST_PROMPT)
-        s->prompt_checkpoint = text_of(jv_get(jv_get(event, "payload"), "checkpoint_id"), &s->arena);
+        take_prompt(s, jv_get(event, "payload"));
     return !(s->last == LAST_PROMPT && s->watch->leave_when_waiting);
 }
 
@@ -136,9 +143,22 @@ static void put_answer(struct buf *body, struct span typed, struct jv run, struc
     jw_end(&w);
 }
 
+/* To a tool that wants approval. */
+static struct span yes_or_no(struct span typed)
+{
+    static const struct { const char *word, *answer; } words[] = {
+        { "y", "{\"approved\":true}" }, { "yes", "{\"approved\":true}" }, { "n", "{\"approved\":false}" }, { "no", "{\"approved\":false}" },
+    };
+    for (size_t i = 0; i < ARRAY_LEN(words); i++)
+        if (span_is(typed, words[i].word))
+            return span_of(words[i].answer);
+    return typed;
+}
+
 /* true: the question is settled, by us or by somebody else; false: ask again. */
 static bool send_answer(struct session *s, struct span typed, struct jv run, int *ret_code)
 {
+    typed = s->prompt_approves ? yes_or_no(typed) : typed;
     const struct watch *w = s->watch;
     struct buf          body = { 0 };
     int                 status = 0;
@@ -188,7 +208,7 @@ static int ask_person(struct session *s, struct jv run)
         fputc('\n', stderr);
     }
     for (unsigned n = 0; n < ANSWER_TRIES && !settled; n++) {
-        fputs("answer (text or JSON; an empty line leaves it waiting): ", stderr);
+        fprintf(stderr, "answer (%s; an empty line leaves it waiting): ", s->prompt_approves ? "yes, no, or JSON" : "text or JSON");
         if (!watch_read_line(s->signals.fd, &line, &cap, &signal) || !line[0]) {
             fputc('\n', stderr);
             code = signal ? interrupted_hint(s) : waiting_hint(s);

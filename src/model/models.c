@@ -103,8 +103,10 @@ void models_free(struct models *models)
 {
     if (!models)
         return;
-    while (models->calls)
+    while (models->calls) {
+        assert(!models->calls->prev); /* so that it makes room for the next one */
         model_cancel(models->calls);
+    }
     model_checks_cancel(&models->checks);
     arena_done(&models->arena);
     free(models);
@@ -242,7 +244,7 @@ static enum err start_routed(struct models *models, const struct model_call_conf
         return error_set(error, ERR_VALIDATION, "/provider", "provider: there is none named '%.*s'", SPAN_ARG(config->provider));
 
     struct model_call *call = call_new(models, provider, config);
-    struct jv          request;
+    struct jv          request = { 0 };
     enum err           err = call_document(call, config->request, &request, error);
     if (!err)
         err = provider->ops->start(call, request, config->skip_chunks, error);

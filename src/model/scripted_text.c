@@ -37,12 +37,17 @@ uint64_t text_words(struct span text)
     return words;
 }
 
+static bool ends_sentence(char c)
+{
+    return c == '.' || c == '!' || c == '?';
+}
+
 static uint64_t count_sentences(struct span text)
 {
     uint64_t sentences = 0;
     bool     open = false;
     for (size_t i = 0; i < text.n; i++) {
-        if (memchr(".!?", text.p[i], 3)) {
+        if (ends_sentence(text.p[i])) {
             sentences += open && (i + 1 == text.n || is_blank(text.p[i + 1]));
             open = open && !(i + 1 == text.n || is_blank(text.p[i + 1]));
         } else if (!is_blank(text.p[i])) {

@@ -62,12 +62,13 @@ enum err run_check(struct engine *engine, const struct run_spec *spec, struct er
 enum err run_create(struct engine *engine, const struct run_spec *spec, struct run_row *ret_row, struct error *error)
 {
     struct agent  *agent;
-    struct bundle *bundle;
+    struct bundle *bundle = NULL;
     enum err       e = run_check(engine, spec, error);
     if (!e)
         e = resolve_bundle(engine, spec, &agent, &bundle, error);
     if (e)
         return e;
+    assert(bundle);
     struct thread *thread = spec->thread_choice == THREAD_GIVEN
                                 ? thread_get(engine, spec->workspace, spec->thread)
                                 : thread_make(engine, spec->tenant, spec->workspace, spec->agent, spec->thread_choice == THREAD_IMPLICIT);

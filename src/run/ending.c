@@ -108,6 +108,7 @@ struct span run_saved_state(struct run *run)
 {
     struct buf saved = { 0 };
     struct span kept = SPAN_NONE;
+    assert(!run->machine || run->plan);
     if (run->machine && !run->plan->ops->save(run->machine, &saved))
         kept = arena_copy(&run->engine->turn, buf_view(&saved));
     buf_done(&saved);
@@ -229,6 +230,7 @@ void run_rest(struct run *run)
         if (w->row.kind == WAIT_TOOLS)
             run->row.mask |= MASK_TOOLS;
     if (!oldest) {
+        assert(run->waits); /* or it would not rest */
         oldest = run->waits;
         run->row.wait = (struct uuid){ 0 };
         run->row.prompt = SPAN_NONE;

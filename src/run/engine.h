@@ -196,12 +196,17 @@ struct wait_answer {
 };
 enum err wait_decide(struct engine *engine, const struct wait_answer *answer, struct wait_row *ret_wait, struct run_row *ret_run,
                      struct issues *issues, struct error *error);
+const char *wait_kind_name(enum wait_kind kind); /* as in HUMAN_PROMPT */
+
 /* ---- calls that a client answers (model.md 6.3, workflow-runs.md 3.6) ---- */
 struct pending_call {
     struct span node, call, tool, arguments; /* call: its tool_call_id; arguments: JSON */
     struct uuid request;                     /* the model call that asked for it; nil: none did */
     uint32_t    step;                        /* of that model call, counted over the outermost node */
     bool        question;                    /* user_ask: a wait of kind ask stands for it */
+    bool        made_up;                     /* no model called: a person is asked all the same; call is "ask_" and the wait's id */
+    bool        approval;                    /* with made_up: yes or no */
+    struct uuid wait;                        /* with made_up: what wait_decide takes */
 };
 /* Those that are open, in the order in which they were asked for; the run is brought back when it was parked. A run that has
  * ended has none. The spans live until the end of the turn. ERR_RUN_NOT_FOUND. */

@@ -476,7 +476,6 @@ struct open_wait *wait_first_person(const struct run *run); /* the oldest that a
 void wait_close(struct run *run, struct open_wait *wait, enum wait_status status, struct span answer, struct span by); /* frees it */
 /* The client's calls that this wait of kind tools stands for are all answered: it is over. */
 void wait_tools_answered(struct run *run, const struct op_path *call);
-const char *wait_kind_name(enum wait_kind kind);
 
 /* ---- recover.c ---- */
 struct fold {

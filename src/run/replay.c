@@ -761,7 +761,7 @@ static enum fed feed_one(struct run *run, const struct record *record, const str
 
 bool replay_feed(struct run *run)
 {
-    struct input in;
+    struct input in = { .err = ERR_OK };
     if (!replay_is_strict(run))
         return true;
     for (unsigned budget = FEED_MAX; !run->gone && run->row.status == RUN_ACTIVE && run->replay && !run->replay->over; budget--) {
@@ -852,7 +852,7 @@ static enum err cut_source(struct engine *engine, const struct replay_spec *spec
 {
     struct reader *reader = engine_reader(engine);
     struct run_row at = *source;
-    struct place   place;
+    struct place   place = { 0 };
     enum err       e = source->stream ? find_checkpoint(reader, source, spec->checkpoint, &place)
                                       : was_checkpoint(reader, source, spec->checkpoint);
     if (e == ERR_CHECKPOINT_NOT_REPLAYABLE)
@@ -877,7 +877,7 @@ static enum err cut_source(struct engine *engine, const struct replay_spec *spec
 enum err run_replay(struct engine *engine, const struct replay_spec *spec, struct run_row *ret_row, struct error *error)
 {
     struct run_row source = { .workspace = spec->workspace, .id = spec->run };
-    struct cut     cut;
+    struct cut     cut = { .between_tries = false };
     enum err       e = engine_ready(engine, error);
     if (e)
         return e;

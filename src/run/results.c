@@ -26,6 +26,26 @@ static struct uuid request_of(const struct run *run, const struct tool_flight *t
     return t->model_op ? operation_id(run->row.id, run->row.attempt, t->model_op) : (struct uuid){ { 0 } };
 }
 
+/* What people are asked without a call of a model, in the form of one (model.md 6.3). */
+static struct pending_call made_call(const struct run *run, const struct open_wait *wait)
+{
+    struct arena *arena = &run->engine->turn;
+    uint32_t      step = 0, op = (uint32_t)wait->row.op;
+    char          id[UUID_TEXT];
+    struct buf    text = { 0 };
+    (void)run_step_at(run, &wait->path, &step, &op);
+    uuid_format(wait->row.id, id);
+    BUF_LIT(&text, "{\"question\":");
+    json_put_string(&text, wait->row.prompt);
+    BUF_LIT(&text, "}");
+    struct pending_call call = { .node = arena_copy(arena, wait->row.node), .call = arena_printf(arena, "ask_%.*s", UUID_TEXT, id),
+                                 .tool = SPAN("user_ask"), .arguments = arena_copy(arena, buf_view(&text)), .step = step,
+                                 .request = operation_id(run->row.id, run->row.attempt, op), .question = true, .made_up = true,
+                                 .approval = wait->row.kind == WAIT_APPROVAL, .wait = wait->row.id };
+    buf_done(&text);
+    return call;
+}
+
 enum err run_pending_calls(struct engine *engine, struct uuid workspace, struct uuid id,
                            void (*each)(void *user, const struct pending_call *call), void *user, struct run_row *ret_row,
                            struct error *error)
@@ -41,6 +61,12 @@ enum err run_pending_calls(struct engine *engine, struct uuid workspace, struct 
                                      .request = request_of(run, t), .step = t->wf_step, .question = t->asked };
         if (t->by == TOOL_BY_CLIENT)
             each(user, &call);
+    }
+    for (const struct open_wait *wait = run->waits; wait; wait = wait->next) {
+        if (wait->row.kind == WAIT_TOOLS || wait->row.kind == WAIT_ASK)
+            continue;
+        struct pending_call call = made_call(run, wait);
+        each(user, &call);
     }
     return ERR_OK;
 }

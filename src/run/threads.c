@@ -170,7 +170,7 @@ bool thread_enter(struct thread *thread, struct run *run)
     }
     if (thread->pending_count == thread->pending_cap) {
         thread->pending_cap = thread->pending_cap ? thread->pending_cap * 2 : 4;
-        thread->pending = mem_grow(thread->pending, thread->pending_cap * sizeof *thread->pending);
+        thread->pending = mem_grow(thread->pending, thread->pending_cap * sizeof thread->pending[0]);
     }
     /* By id, which is the order of creation: what was retried stands where it stood, and a restart finds the same order. */
     size_t at = thread->pending_count++;
@@ -251,10 +251,11 @@ static void view(struct engine *engine, const struct thread *thread, struct thre
 enum err thread_read(struct engine *engine, struct uuid workspace, struct uuid id, struct thread_row *ret_row, struct error *error)
 {
     struct thread *thread = thread_get(engine, workspace, id);
-    if (thread)
+    enum err       e = found(thread, error);
+    if (!e)
         view(engine, thread, ret_row);
     thread_unref(thread);
-    return found(thread, error);
+    return e;
 }
 
 enum err thread_set_metadata(struct engine *engine, struct uuid workspace, struct uuid id, struct span metadata,

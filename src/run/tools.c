@@ -81,20 +81,26 @@ void tool_quiesce(struct run *run)
         cancel(t);
 }
 
+static struct tool_flight *unanswered_of(struct run *run, const struct op_path *parent)
+{
+    for (struct tool_flight *t = run->tools; t; t = t->next) {
+        struct op_path of = t->path;
+        of.n--;
+        if (t->by == TOOL_BY_CLIENT && op_path_eq(t->asked ? &t->path : &of, parent))
+            return t;
+    }
+    return NULL;
+}
+
 /* Nobody answered the client's calls of this wait, or the question of one, in time: they are over, as the timer's event says. */
 void tool_drop_unanswered(struct run *run, const struct op_path *wait)
 {
-    struct op_path parent = *wait;
+    struct op_path      parent = *wait;
+    struct tool_flight *t;
     parent.n--;
-    for (bool found = true; found;) {
-        found = false;
-        for (struct tool_flight *t = run->tools; t && !found; t = t->next) {
-            struct op_path of = t->path, path = t->path;
-            of.n--;
-            found = t->by == TOOL_BY_CLIENT && (t->asked ? op_path_eq(&path, &parent) : op_path_eq(&of, &parent));
-            if (found)
-                tool_abort_under(run, &path);
-        }
+    while ((t = unanswered_of(run, &parent))) {
+        struct op_path path = t->path;
+        tool_abort_under(run, &path);
     }
 }
 

@@ -15,10 +15,11 @@
  * OP_TIMER 0 is the time limit, OP_TOOL 0 the evaluation.
  *
  * What leaves the machine knows no run id and no time. The events of FX_EMIT, named team.role-assignment, team.agent-turn,
- * team.broadcast, team.budget-stop and team.final, carry the contract's objects without type, runId and at; team.started is {"intent"} and comes first; team.warning is
- * {"message"}; team.tool-unavailable is {"call","index","context","input","outcome"} for a tool that nobody has, since nothing
- * is called then. Request metadata has no runId, the context of a tool call has "number" (of the call, from 1) and "callId" (if
- * the model gave one) for the id. trace.h puts run id, stamps and ids in their places.
+ * team.broadcast, team.budget-stop and team.final, carry the contract's objects without type, runId and at; team.started is
+ * {"intent"} and comes first; team.warning is {"message"}; team.tool-unavailable is {"call","index","context","input","outcome"}
+ * for a tool that nobody has, since nothing is called then. Request metadata has no runId, the context of a tool call has
+ * "number" (of the call, from 1) and "callId" (if the model gave one) for the id. trace.h puts run id, stamps and ids in their
+ * places. The labels of FX_MODEL have "call" (its number), "agent_id", "role" and "request".
  *
  * End: FX_FINISH with {"cost","evaluation"?,"output","quality"?,"termination"?}, or FX_FAIL with the error that the model call
  * gave, unchanged, or the contract's own (timeout, invalid-configuration) with category and source added. A call that the host's

@@ -225,9 +225,8 @@ static void put_form(struct buf *out, struct span text)
     static const char hex[] = "0123456789ABCDEF";
     for (size_t i = 0; i < text.n; i++) {
         unsigned char c = (unsigned char)text.p[i];
-        if ((c | 0x20) >= 'a' && (c | 0x20) <= 'z' && c < 0x80)
-            buf_byte(out, (char)c);
-        else if ((c >= '0' && c <= '9') || (c && strchr("*-._", c)))
+        bool letter = (c | 0x20) >= 'a' && (c | 0x20) <= 'z' && c < 0x80, digit = c >= '0' && c <= '9';
+        if (letter || digit || (c && strchr("*-._", c)))
             buf_byte(out, (char)c);
         else if (c == ' ')
             buf_byte(out, '+');

@@ -41,8 +41,10 @@ void tools_free(struct tools *tools)
     if (!tools)
         return;
     tools_check_cancel(tools);
-    while (tools->calls)
+    while (tools->calls) {
+        assert(!tools->calls->prev); /* so that it makes room for the next one */
         tool_cancel(tools->calls);
+    }
     mcp_free(tools);
     arena_done(&tools->arena);
     free(tools);

@@ -24,7 +24,7 @@ static void put_label(struct drawing *d, struct span text)
             buf_byte(d->out, ' ');
         else if (d->dot && (c == '"' || c == '\\'))
             buf_printf(d->out, "\\%c", c);
-        else if (!d->dot && memchr("\"#<>&`\\", c, 7))
+        else if (!d->dot && c && strchr("\"#<>&`\\", c))
             buf_printf(d->out, "#%d;", c);
         else
             buf_byte(d->out, c);

@@ -148,6 +148,7 @@ static void report_cycle(struct spec_compile *c, const uint32_t *into)
     uint32_t *cycle = mem_alloc(((size_t)c->node_count + 1) * sizeof *cycle);
     uint32_t count = find_cycle(c, into, cycle), first = 0;
     struct buf text = { 0 };
+    assert(count > 0); /* there is one, or nobody would ask */
     for (uint32_t i = 1; i < count; i++) /* begins with the smallest id, so that it does not depend on the walk */
         if (c->nodes[cycle[i]].rank < c->nodes[cycle[first]].rank)
             first = i;

@@ -22,15 +22,15 @@ names_of() { # folder indent
 src_lists() {
     echo "# SPDX-License-Identifier: Apache-2.0"
     echo "# One list per folder, written by \`./dev sources\`. The order of the folders is the order of the layers."
-    local folders=(base store ledger machine workflow agent team net model tool run session api cli) folder
+    local folders=(base store ledger machine workflow agent team net model tool run session api embed cli) folder
     for folder in "${folders[@]}"; do
         printf '\n%s_sources = files(\n' "$folder"
         files_of src "$folder"
         echo ')'
     done
     printf '\nmain_source = %s\n' "$([ -f src/cli/main.c ] && echo "files('cli/main.c')" || echo '[]')"
-    printf '\nlib_sources = [\n'
-    printf '  %s_sources,\n' "${folders[@]}"
+    printf '\n# All of libperdure: everything but the command.\ncore_sources = [\n'
+    printf '  %s_sources,\n' "${folders[@]}" | sed '/cli_sources/d'
     printf ']\n'
 }
 
@@ -47,7 +47,9 @@ MESON
         names_of "$suite" '    '
         echo '  ],'
     done
-    printf '}\n\nfuzz_targets = [\n'
+    printf '}\n\nembed_tests = [\n'
+    names_of embed '  '
+    printf ']\n\nfuzz_targets = [\n'
     names_of fuzz '  '
     printf ']\n\nsupport_sources = files(\n'
     files_of tests support
@@ -95,6 +97,31 @@ foreach suite, names : suites
     )
   endforeach
 endforeach
+
+# What a program that embeds the engine sees: the public header and the library.
+embed_env = environment({
+  'CMOCKA_MESSAGE_OUTPUT': 'TAP',
+  'ASAN_OPTIONS': 'detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=1',
+  'UBSAN_OPTIONS': 'print_stacktrace=1:halt_on_error=1',
+  'TSAN_OPTIONS': 'halt_on_error=1:second_deadlock_stack=1',
+})
+foreach name : embed_tests
+  exe = executable(
+    'embed-' + name, 'embed' / name + '.c',
+    dependencies: [libperdure_dep, dependency('cmocka', version: '>=1.1.5'), dependency('threads')],
+    build_by_default: false,
+  )
+  test(name, exe, suite: 'embed', env: embed_env, timeout: 300)
+endforeach
+foreach kind, with : {
+  'shared': libperdure_dep,
+  'static': declare_dependency(sources: libperdure_static, link_args: libperdure_static.full_path(),
+                               include_directories: include_directories('../include'), dependencies: deps),
+}
+  exe = executable('embed-example-' + kind, '../examples/embed/main.c', dependencies: with, build_by_default: false)
+  test('example-' + kind, files('embed/example.sh'), args: [exe, meson.project_source_root()], suite: 'embed', env: embed_env, timeout: 120)
+endforeach
+test('exports', files('embed/exports.sh'), args: [files('../include/perdure.h'), libperdure, libperdure_static], suite: 'embed')
 
 # Not a test of its own: tests/tools/*.test.mjs drive it.
 executable('tool-driver', 'tools/tool_driver.c', include_directories: test_inc, dependencies: test_deps, build_by_default: false)

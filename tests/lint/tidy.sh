@@ -7,5 +7,5 @@ build=$1
 tidy=$(command -v clang-tidy-14 || command -v clang-tidy)
 # gcc's own warning options mean nothing to clang; that is no finding.
 git ls-files -co --exclude-standard 'src/*.c' | while IFS= read -r f; do [ -f "$f" ] && echo "$f"; done |
-    xargs -r -P "$(nproc)" -n 4 "$tidy" -p "$build" --quiet --warnings-as-errors='*' \
+    xargs -r -P "$(nproc)" -n 1 "$tidy" -p "$build" --quiet --warnings-as-errors='*' \
         --extra-arg=-Wno-unknown-warning-option 2> >(grep -vE '^[0-9]+ warnings? (generated|treated as error)' >&2)

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static const struct machine_ops *const machines[] = { &graph_ops, NULL };
+static const struct machine_ops *const graph_alone[] = { &graph_ops, NULL };
 
 void rig_init(struct rig *rig, const struct db_driver *driver)
 {
@@ -31,7 +31,7 @@ enum err rig_open(struct rig *rig, struct error *error)
     if (!e)
         e = models_new(rig->loop, rig->client, (struct jv){ 0 }, &rig->models, error);
     struct engine_config config = { .loop = rig->loop, .store = rig->store, .models = rig->models, .tools = rig->tools, .prices = rig->prices,
-                                    .run_budget = rig->run_budget, .day_budget = rig->day_budget, .machines = machines,
+                                    .run_budget = rig->run_budget, .day_budget = rig->day_budget, .machines = rig->machines ? rig->machines : graph_alone,
                                     .ledger = rig->ledger };
     if (!e)
         e = engine_new(&config, &rig->engine, error);

@@ -18,6 +18,7 @@ struct rig {
     struct ledger_config    ledger;
     struct engine_tools     tools;  /* these are set before rig_open */
     const struct prices    *prices;
+    const struct machine_ops *const *machines; /* NULL: the graph alone */
     struct plan_budget      run_budget, day_budget;
     bool                  (*until)(void *user);
     void                   *until_user;

@@ -253,6 +253,37 @@ describe('teams on the surfaces', { concurrency: 2 }, () => {
         for (const at of [0, 3, all.length - 2]) assert.deepEqual(await get(all[at][0]), all.filter(([id]) => Number(id) > Number(all[at][0])));
     }));
 
+    test('followers that are slow, late or go away: each gets every event once, in order', { timeout: 60000 }, () => withServer({}, async (server) => {
+        const api = new Client(server.url, server.token);
+        const text = 'word '.repeat(6000);
+        const made = await api.ok(api.post('/teams/runs', { input: 'x', team: { protocol: 'shared', model: { provider: 'scripted', stream: true, script: { text, chunk: 300, interval_ms: 4 } } } }), 201);
+        const get = (signal) => fetch(`${server.url}/v1/api/runs/${made.run_id}/team-events`, { signal, headers: { Authorization: `Bearer ${server.token}`, Accept: 'application/x-ndjson' } });
+        const all = async (delay) => {
+            const chunks = [];
+            for await (const bytes of (await get()).body) {
+                chunks.push(bytes);
+                if (delay) await new Promise((r) => { setTimeout(r, delay); });
+            }
+            return Buffer.concat(chunks).toString('utf8').split('\n').filter(Boolean);
+        };
+        const leave = async (after) => {
+            const gone = new AbortController();
+            try {
+                let n = 0;
+                for await (const bytes of (await get(gone.signal)).body) if ((n += bytes.length) > after) gone.abort();
+            } catch (error) {
+                assert.equal(error.name, 'AbortError');
+            }
+        };
+        const [fast, slow] = await Promise.all([all(), all(2), ...[1, 20000, 200000, 900000].map(leave)]);
+        const late = await all();
+        const trace = await api.ok(api.get(`/runs/${made.run_id}/trace`), 200);
+        assert.equal(fast.length, 3 + 300 + 3 + 1);
+        assert.ok(trace.events.every((event, i) => JSON.stringify(event) === fast[i]), 'the bytes of the stream are those of the trace');
+        assert.ok(fast.every((line, i) => line === slow[i] && line === late[i]));
+        assert.deepEqual([slow.length, late.length, trace.events.length], [fast.length, fast.length, fast.length]);
+    }));
+
     test('benchmark: the artifacts of the contract; a repeat waits for the same runs', { timeout: 60000 }, () => withServer({}, async (server) => {
         const api = new Client(server.url, server.token);
         const { scenario: of, expected } = scenario('23');

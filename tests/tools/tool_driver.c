@@ -4,7 +4,7 @@
  * tool_driver CONFIG: CONFIG is a file like --config. Commands: {"op":"call","id","tool","arguments","key"?,"context"?},
  * {"op":"cancel","id"}, {"op":"list","id","names":[…]}, {"op":"check"}, {"op":"safe","tool"}. Answers: {"id","err","result","sent"},
  * {"check","err","detail"}, {"checked":true}, {"safe"}. At the end of its input everything is freed and it exits. */
-#include "cli/config.h"
+#include "embed/config.h"
 #include "tool/tool.h"
 #include <event2/event.h>
 #include <fcntl.h>

@@ -24,9 +24,12 @@ api() { # method path [body] -> body on stdout, status in $work/status
 status_is() { [ "$(cat "$work/status")" = "$1" ] || { echo "    status $(cat "$work/status"): $(head -c 300 "$work/body")"; false; }; }
 member() { grep -oE "\"$1\": *\"[^\"]+\"" | head -n 1 | cut -d '"' -f 4; }
 
+# A tool over HTTP that nobody answers for: what is left of a call that failed is looked at too.
+printf '{"tools":{"away":{"kind":"http","url":"http://127.0.0.1:9/away","description":"Nobody is there.","input_schema":{"type":"object"},"repeat_safe":true}}}' \
+    >"$work/config.json"
 valgrind --quiet --leak-check=full --show-leak-kinds=definite,indirect,possible --errors-for-leak-kinds=definite,indirect \
     --error-exitcode=99 --log-file="$work/valgrind.log" --track-fds=no \
-    "$perdure" serve --dev --listen 127.0.0.1:0 --data "$work/data" >"$work/out" 2>"$work/err" &
+    "$perdure" serve --dev --listen 127.0.0.1:0 --data "$work/data" --config "$work/config.json" >"$work/out" 2>"$work/err" &
 server=$!
 for _ in $(seq 300); do
     grep -q '^listening on' "$work/out" && break
@@ -75,6 +78,25 @@ ok "resume" status_is 200
 slow=$(api POST /runs "{\"agent_id\":\"$asking\"}" | member run_id)
 api POST "/runs/$slow/cancel" '{}' >/dev/null
 ok "cancel" status_is 200
+
+# An agent that calls tools of both sorts, a fan-out over agents, and a team.
+says() { printf '{"text":"%s","interval_ms":1}' "$1"; }
+agent=$(publish agent "{\"format\":1,\"agent\":{\"model\":{\"provider\":\"scripted\",\"model\":\"m\",\"script\":{\"turns\":[
+    {\"tool_calls\":[{\"name\":\"kv_write\",\"arguments\":{\"key\":\"k\",\"value\":1}},{\"name\":\"away\",\"arguments\":{}}],\"interval_ms\":1},$(says Done.)]}},
+    \"tools\":[{\"name\":\"kv_write\",\"by\":\"local\"},{\"name\":\"away\"}]}}")
+flow=$(publish flow "{\"format\":1,\"workflow\":{\"kind\":\"workflow.v1\",\"nodes\":[{\"id\":\"fan\",\"type\":\"map.fanout\",\"input\":{
+    \"items\":{\"from_input\":\"list\"},\"max_parallelism\":2,\"item_bindings\":[{\"to_placeholder\":\"item\"}],\"subnode\":{\"id\":\"sub\",
+    \"type\":\"llm.responses\",\"input\":{\"request\":{\"model\":\"scripted/m\",\"script\":$(says Yes.),
+    \"input\":[{\"type\":\"message\",\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"{{item}}\"}]}]}}}}}],
+    \"outputs\":[{\"name\":\"all\",\"from\":\"fan\",\"pointer\":\"/results\"}]}}")
+team=$(publish team "{\"format\":1,\"team\":{\"model\":{\"provider\":\"scripted\",\"model\":\"m\",\"stream\":true,\"script\":$(says Agreed.)},
+    \"protocol\":\"broadcast\",\"agents\":[{\"id\":\"a\",\"role\":\"r\"},{\"id\":\"b\",\"role\":\"s\"}]}}")
+api POST /runs/wait "{\"agent_id\":\"$agent\",\"input\":\"go\",\"timeout_seconds\":60}" >"$work/run"
+ok "an agent with tools" grep -q '"status": *"completed"' "$work/run"
+api POST /runs/wait "{\"agent_id\":\"$flow\",\"input\":{\"list\":[\"1\",\"2\",\"3\"]},\"timeout_seconds\":60}" >"$work/run"
+ok "a fan-out" grep -q '"status": *"completed"' "$work/run"
+api POST /runs/wait "{\"agent_id\":\"$team\",\"input\":{\"intent\":\"agree\"},\"timeout_seconds\":60}" >"$work/run"
+ok "a team" grep -q '"status": *"completed"' "$work/run"
 api POST /runs '{"agent_id":' >/dev/null
 ok "broken JSON is refused" status_is 400
 api GET /runs/none >/dev/null

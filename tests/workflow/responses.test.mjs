@@ -50,6 +50,13 @@ suite('responses', {}, (test) => {
         assert.ok(res.usage.total_tokens >= res.usage.input_tokens + res.usage.output_tokens);
     });
 
+    test('PROVIDER/MODEL, a name alone, a provider that nobody has', async ({ flow }) => {
+        assert.equal((await flow.ok(flow.post('/responses', ask({ text: 'x' }, { model: 'scripted/one' })))).model, 'one');
+        assert.equal((await flow.ok(flow.post('/responses', ask({ text: 'x' }, { model: 'one' })))).model, 'one');
+        assert.equal((await flow.ok(flow.post('/responses', ask({ text: 'x' }, { model: 'one', provider: 'scripted' })))).model, 'one');
+        assert.equal((await flow.post('/responses', ask({ text: 'x' }, { model: 'nobody/one' }))).status, 400);
+    });
+
     test('what is refused', async ({ flow, api, server }) => {
         for (const body of [{ model: 'm' }, { model: 'm', input: [] }, { model: 'm', input: [{ role: 'king' }] }, { input: [text('x')] }, { model: '', input: [text('x')] },
             ask({}, { stop: Array(9).fill('x') }), ask({}, { stop: ['x'.repeat(129)] }), ask({}, { temperature: 3 }), ask({}, { max_output_tokens: -1 })]) {

@@ -2,7 +2,7 @@
 // One run, two surfaces: runs of workflows over the agent-runs API, and runs of agents over this one.
 import assert from 'node:assert/strict';
 import { Client } from '../conformance/lib/client.mjs';
-import { installFixtures, makeAgent } from '../conformance/lib/fixtures.mjs';
+import { graph, installFixtures, makeAgent, node } from '../conformance/lib/fixtures.mjs';
 import { answer, asking, checkLog, llm, slow, spec, suite, types } from './lib.mjs';
 
 const MIXED = spec([llm('a', 'one two', { stream: true }), asking('b', [{ name: 'look' }], { depends_on: ['a'] }),
@@ -92,4 +92,37 @@ suite('the same run from both sides', {}, (test) => {
             checkLog(log.events, { id });
         }
     });
+
+    test('an attempt that is tried again ends its followers with a reset; the numbers go on', { timeout: 30000 }, async ({ flow, api }) => {
+        const agent_id = await makeAgent(api, graph([node('slow', 'core.emit', { count: 6, interval_ms: 60 }, 'break'),
+            node('break', 'core.fail', { code: 'again', category: 'tool', message: 'once more', retryable: true })], { max_attempts: 3 }));
+        const { run_id: id } = await api.create({ agent_id, input: {} });
+        const events = [];
+        let resets = 0;
+        for (let log; log?.how !== 'end';) {
+            log = await flow.follow(id, { after_seq: events.length });
+            await log.end(20000);
+            events.push(...log.events);
+            resets += log.how === 'reset';
+        }
+        assert.ok(resets >= 1, 'attempts before the last do not end cleanly');
+        checkLogOfAttempts(events);
+        assert.equal(events.at(-1).type, 'run_failed');
+        assert.deepEqual(events, await listed(flow, id));
+        assert.equal((await api.run(id)).current_attempt_no, 3);
+        const sizes = [...events.keys(), events.length];
+        for (const after of sizes) assert.deepEqual(await listed(flow, id, after), events.slice(after));
+        assert.equal((await flow.snapshot(id)).status, 'failed');
+    });
 });
+
+// A node that failed in one attempt starts again in the next.
+function checkLogOfAttempts(events) {
+    events.forEach((e, i) => assert.equal(e.seq, i + 1));
+    assert.deepEqual(types(events).slice(0, 2), ['run_compiled', 'run_started']);
+    assert.equal(types(events).filter((t) => t === 'run_compiled').length, 1);
+}
+async function listed(flow, id, after = 0) {
+    const log = await (await flow.follow(id, { wait: 0, after_seq: after })).end();
+    return log.events;
+}

@@ -230,6 +230,7 @@ before(async () => {
     await new Promise((resolve) => { tool.server.listen(0, '127.0.0.1', resolve); });
     config.tools = { add: { kind: 'http', url: `http://127.0.0.1:${tool.server.address().port}/`, description: 'adds', input_schema: { type: 'object',
         properties: { a: { type: 'number' }, b: { type: 'number' } }, required: ['a', 'b'] } } };
+    config.tools.careful = { ...config.tools.add, approval: 'always' };
 });
 after(() => tool.server.close());
 
@@ -252,6 +253,32 @@ suite('server tools', { config }, (test) => {
                 assert.equal(all.filter((e) => e.type === 'node_llm_call').length, 2, 'the model is told');
                 if (args.a === 13) assert.match(all.find((e) => e.type === 'node_tool_result').tool_result.output, /^Error: /);
             }
+        });
+    }
+
+    for (const said of ['yes', 'no']) {
+        test(`a tool that needs an approval asks like a model would; ${said}`, async ({ flow }) => {
+            const { run_id: id } = await flow.start(spec([asking('a', [{ name: 'careful', arguments: { a: 1, b: 2 } }], { tool_execution: { mode: 'server' }, tools: ['careful'] })]));
+            const log = await flow.follow(id);
+            await log.event('node_waiting');
+            const [pending] = await flow.pending(id);
+            const asked = log.events.find((e) => e.type === 'node_user_ask').user_ask;
+            assert.deepEqual(pending.tool_calls, [{ tool_call: asked.tool_call }]);
+            assert.deepEqual(log.events.at(-1).waiting.pending_tool_calls, pending.tool_calls);
+            assert.equal(asked.request_id, pending.request_id);
+            const body = answer(pending, JSON.stringify({ answer: said, is_freeform: true }));
+            refused(await flow.results(id, { ...body, step: 9 }), 409, 'CONFLICT');
+            refused(await flow.results(id, { ...body, node_id: 'zz' }), 404, 'NOT_FOUND');
+            refused(await flow.results(id, answer(pending, 'perhaps')), 400, 'INVALID_INPUT');
+            assert.equal((await flow.ok(flow.results(id, body), 200)).accepted, 1);
+            await log.end();
+            assert.equal((await flow.ok(flow.results(id, body), 200)).accepted, 1, 'a repeat');
+            assert.ok(log.events.some((e) => e.type === 'node_user_answer'));
+            const results = log.events.filter((e) => e.type === 'node_tool_result').map((e) => e.tool_result.output);
+            if (said === 'yes') assert.match(results[0], /3/);
+            else assert.deepEqual(results.filter((r) => !r.startsWith('Error: ')), [], 'nothing was called');
+            assert.equal(log.events.filter((e) => e.type === 'node_llm_call').length, 2, 'the model is told');
+            assert.deepEqual(await flow.pending(id), []);
         });
     }
 });

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What holds on all routes of /api/v1: who may ask, how errors look, which headers there are.
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { perdureBin } from '../conformance/lib/server.mjs';
 import { rawRequest } from '../conformance/lib/client.mjs';
 import { Flow, KEY, llm, spec, suite } from './lib.mjs';
 
@@ -41,6 +43,15 @@ suite('workflow transport', {}, (test) => {
         assert.equal((await api.get('/v1/api/runs', undefined, { headers: { Authorization: `Bearer ${made.token}` } })).status, 401);
         assert.equal((await api.del(`/v1/api/api-tokens/${made.token_id}`)).status, 204);
         refused(await flow.get(`/runs/${run.run_id}`), 401, 'UNAUTHORIZED');
+    });
+
+    test('the command makes keys and customers\' tokens', async ({ server }) => {
+        const make = (...args) => execFileSync(perdureBin(), ['token', 'create', '--name', 'cli', ...args, '--server', server.url, '--token', 'dev'], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim();
+        const key = make('--kind', 'workflow_key');
+        assert.match(key, /^mr_sk_/);
+        assert.equal((await new Flow(server, { 'X-ModelRelay-Api-Key': key }).get('/models')).status, 200);
+        const flow = new Flow(server, { Authorization: `Bearer ${make('--kind', 'customer_token', '--customer', 'cli-1')}` });
+        assert.equal((await flow.ok(flow.post('/sessions', {}), 201)).customer_id, 'cli-1');
     });
 
     test('a token of the other surface with few rights may not; one that may do everything may', async ({ api, server }) => {

@@ -34,7 +34,7 @@ static void put_id(struct jw *w, const char *name, struct uuid id)
     jw_uuid(w, &id);
 }
 
-static void render_approval(struct jw *w, const struct wait_row *row)
+static void render_approval(struct jw *w, const struct wait_row *row, unsigned flags)
 {
     jw_obj(w);
     put_id(w, "approval_id", row->id);
@@ -45,8 +45,11 @@ static void render_approval(struct jw *w, const struct wait_row *row)
     put_text_or_null(w, "node", row->node);
     jw_key(w, "status");
     jw_cstr(w, wait_status_name((enum wait_status)row->status));
+    jw_key(w, "kind");
+    jw_cstr(w, wait_kind_name((enum wait_kind)row->kind));
     put_text_or_null(w, "prompt", row->prompt);
     put_json_or_null(w, "schema", row->schema_json);
+    render_value(w, "details", row->options.n ? row->options : SPAN("null"), flags);
     put_time_or_null(w, "expires_at", row->expires_ms);
     put_time_or_null(w, "decided_at", row->decided_ms);
     put_text_or_null(w, "decided_by", row->decided_by.n ? row->decided_by : SPAN_NONE);
@@ -61,7 +64,7 @@ static void render_approval(struct jw *w, const struct wait_row *row)
 static bool list_approval(void *user, const void *row)
 {
     struct call *call = user;
-    render_approval(&call->w, row);
+    render_approval(&call->w, row, RENDER_LIST);
     call->shown++;
     return true;
 }
@@ -102,7 +105,7 @@ void approvals_get(struct call *call)
         call_fail(call, ERR_APPROVAL_NOT_FOUND, "", "no such approval in this workspace");
         return;
     }
-    render_approval(&call->w, &row);
+    render_approval(&call->w, &row, 0);
     call_send(call, 200);
 }
 
@@ -130,7 +133,7 @@ static void decide(struct call *call, struct span input, bool reject)
         call_error(call, &error);
         return;
     }
-    render_approval(&call->w, &wait);
+    render_approval(&call->w, &wait, 0);
     struct span reason = reject ? jv_string(jv_get(call->body, "reason"), &call->arena) : SPAN_NONE;
     call_audit_text(call, reject ? "approval.reject" : "approval.approve", "approval", wait.id, "reason", reason);
     call_send_committed(call, 200);

@@ -7,7 +7,7 @@
 
 enum { LIST_VALUE_MAX = 64 << 10 };
 
-static void put_value(struct jw *w, const char *name, struct span json, unsigned flags)
+void render_value(struct jw *w, const char *name, struct span json, unsigned flags)
 {
     jw_key(w, name);
     if (!(flags & RENDER_LIST) || json.n <= LIST_VALUE_MAX) {
@@ -48,7 +48,7 @@ static void render_outcome(struct jw *w, const struct run_row *row, unsigned fla
 {
     bool terminal = run_terminal((enum run_status)row->status);
     if (row->status == RUN_COMPLETED)
-        put_value(w, "output", row->output.p ? row->output : SPAN("null"), flags);
+        render_value(w, "output", row->output.p ? row->output : SPAN("null"), flags);
     else if (row->error.p && row->status != RUN_CANCELLED) {
         jw_key(w, "error");
         jw_raw(w, row->error);
@@ -106,7 +106,7 @@ void render_run(struct jw *w, const struct run_row *row, unsigned flags)
     put_id(w, "tenant_id", row->tenant);
     put_id(w, "workspace_id", row->workspace);
     if (row->input.p)
-        put_value(w, "input", row->input, flags);
+        render_value(w, "input", row->input, flags);
     put_id(w, "current_attempt_id", row->attempt);
     put_i64(w, "current_attempt_no", row->attempt_no);
     put_i64(w, "latest_seq", row->last_seq);

@@ -5,6 +5,7 @@
 #include "ledger/follow.h"
 
 enum { RENDER_LIST = 1 }; /* long inputs and outputs are cut (6.8) */
+void render_value(struct jw *w, const char *name, struct span json, unsigned flags);
 /* The members of a Run, without the braces. */
 void render_run(struct jw *w, const struct run_row *row, unsigned flags);
 

@@ -143,7 +143,7 @@ static void take_call(struct team_fold *fold, const struct record *r, struct jv 
         uint32_t same = before->call; /* keep_op moves what `before` points into */
         keep_op(fold, (struct known_op){ .op = r->op, .call = same, .call_id = id });
         team_trace_call_again(&fold->trace, same, r->wall_ms);
-    } else if (jv_i64(jv_get(labels, "call"), &call) && call >= 0 && call <= UINT16_MAX) {
+    } else if (jv_i64(jv_get(labels, "call"), &call) && call >= 0 && call >> 28 == 0) {
         keep_op(fold, (struct known_op){ .op = r->op, .call = (uint32_t)call, .call_id = id });
         team_trace_call_failed(&fold->trace, (uint32_t)call); /* the node began again: what was streamed of it is void */
         team_trace_call(&fold->trace, (uint32_t)call, jv_raw(jv_get(labels, "request")), jv_raw(labels), r->wall_ms);

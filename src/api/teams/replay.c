@@ -3,27 +3,26 @@
 #include "api/teams/routes.h"
 #include "team/result.h"
 
-/* replay() does not check a trace; what is no trace at all is refused here. */
-static void check_trace(struct call *call)
+void team_trace_check(struct jv trace, struct issues *issues)
 {
     static const struct { const char *name; enum json_kind kind; } members[] = {
         { "runId", JSON_STRING },  { "protocol", JSON_STRING },   { "finalOutput", JSON_OBJECT },
         { "events", JSON_ARRAY },  { "transcript", JSON_ARRAY },  { "budget", JSON_OBJECT },
     };
-    if (!jv_is(call->body, JSON_OBJECT)) {
-        issue_add(&call->issues, SPAN(""), "type", "must be a trace, an object");
+    if (!jv_is(trace, JSON_OBJECT)) {
+        issue_add(issues, SPAN(""), "type", "must be a trace, an object");
         return;
     }
-    if (!jv_str_eq(jv_get(call->body, "schemaVersion"), "1.0"))
-        issue_add(&call->issues, SPAN("/schemaVersion"), "enum", "must be \"1.0\"");
+    if (!jv_str_eq(jv_get(trace, "schemaVersion"), "1.0"))
+        issue_add(issues, SPAN("/schemaVersion"), "enum", "must be \"1.0\"");
     for (size_t i = 0; i < ARRAY_LEN(members); i++)
-        if (jv_kind(jv_get(call->body, members[i].name)) != members[i].kind)
-            issue_add(&call->issues, arena_printf(&call->arena, "/%s", members[i].name), "type", "is missing, or of another kind");
+        if (jv_kind(jv_get(trace, members[i].name)) != members[i].kind)
+            issue_add(issues, arena_printf(issues->arena, "/%s", members[i].name), "type", "is missing, or of another kind");
 }
 
 void team_replay_post(struct call *call)
 {
-    check_trace(call);
+    team_trace_check(call->body, &call->issues);
     if (call_invalid(call, ERR_VALIDATION))
         return;
     team_replay(call->body, &call->w);

@@ -22,6 +22,8 @@ enum err team_lineage_feed(struct reader *reader, const struct run_row *row, boo
 void team_events(struct call *call);
 
 /* replay.c: POST /v1/api/teams/replay */
+/* replay() does not check a trace; what is no trace at all is found here. */
+void team_trace_check(struct jv trace, struct issues *issues);
 void team_replay_post(struct call *call);
 
 /* benchmark.c: POST /v1/api/teams/benchmark */

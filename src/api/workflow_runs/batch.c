@@ -222,7 +222,8 @@ static int64_t option(struct call *call, const char *name, int64_t def, int64_t 
     struct jv v = jv_get(jv_get(call->body, "options"), name);
     int64_t   n = def;
     if (!jv_is(v, JSON_NONE) && (!jv_i64(v, &n) || n < 1 || n > most))
-        issue_add(&call->issues, arena_printf(&call->arena, "/options/%s", name), "range", "must be an integer from 1 to %lld", (long long)most);
+        issue_add(&call->issues, arena_printf(&call->arena, "/options/%s", name), "range", "must be an integer from 1 to %lld",
+                  (long long)most);
     return n;
 }
 

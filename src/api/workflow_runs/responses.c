@@ -20,7 +20,8 @@ static void check_input(struct call *call, struct jv input, const char *at)
         for (size_t k = 0; k < ARRAY_LEN(roles); k++)
             known = known || jv_str_eq(jv_get(it.value, "role"), roles[k]);
         if (!known)
-            issue_add(&call->issues, arena_printf(&call->arena, "%s/input/%zu/role", at, i), "enum", "must be system, user, assistant or tool");
+            issue_add(&call->issues, arena_printf(&call->arena, "%s/input/%zu/role", at, i), "enum",
+                      "must be system, user, assistant or tool");
     }
 }
 
@@ -30,7 +31,8 @@ static void check_stop(struct call *call, struct jv stop, const char *at)
     for (struct jv_iter it = jv_iter(stop); !bad && jv_step(&it);)
         bad = !jv_is(it.value, JSON_STRING) || jv_string(it.value, &call->arena).n > 128;
     if (bad && !jv_is(stop, JSON_NONE))
-        issue_add(&call->issues, arena_printf(&call->arena, "%s/stop", at), "range", "must be a list of at most 8 strings of at most 128 bytes");
+        issue_add(&call->issues, arena_printf(&call->arena, "%s/stop", at), "range",
+                  "must be a list of at most 8 strings of at most 128 bytes");
 }
 
 static void check_numbers(struct call *call, struct jv body, const char *at)
@@ -123,8 +125,9 @@ enum err response_start(struct call *call, const struct response_want *want, str
                         struct model_call **ret, struct error *error)
 {
     struct models *models = engine_models(call->api->engine);
-    config->provider = want->provider;
-    config->model = want->model;
+    const char    *slash = want->provider.n ? NULL : memchr(want->model.p, '/', want->model.n); /* "PROVIDER/NAME", as in workflows */
+    config->provider = slash ? span_make(want->model.p, (size_t)(slash - want->model.p)) : want->provider;
+    config->model = slash ? span_make(slash + 1, want->model.n - config->provider.n - 1) : want->model;
     config->request = want->request;
     return model_start(models, config, ret, error);
 }

@@ -421,7 +421,8 @@ void flow_handles_get(struct call *call)
     struct handle_row row;
     enum err          e = read_handle(call, call->reader, call->params[0], &row);
     if (e) {
-        call_fail(call, e == ERR_EXPIRED ? ERR_LEDGER_EXPIRED : e, "", e == ERR_EXPIRED ? "the state handle has expired" : "no such state handle");
+        call_fail(call, e == ERR_EXPIRED ? ERR_LEDGER_EXPIRED : e, "",
+                  e == ERR_EXPIRED ? "the state handle has expired" : "no such state handle");
         return;
     }
     put_handle(&call->w, &row);

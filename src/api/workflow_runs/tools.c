@@ -2,6 +2,7 @@
 /* tools.c - calls that the client answers: which are open, and their results (workflow-runs.md 3.6). */
 #include "api/workflow_runs/routes.h"
 #include <stdlib.h>
+#include <strings.h>
 
 /* ---- what is open ---- */
 
@@ -139,6 +140,75 @@ static struct client_result *read_results(struct call *call, size_t *ret_count)
     return items;
 }
 
+/* ---- answers to questions that no model asked ---- */
+
+static bool is_word(struct span text, const char *const *words)
+{
+    for (; *words; words++)
+        if (text.n == strlen(*words) && strncasecmp(text.p, *words, text.n) == 0)
+            return true;
+    return false;
+}
+
+/* The answer as the question's schema wants it: {"approved": …} of a word, JSON, or the text. */
+static struct span answer_input(struct call *call, const struct pending_call *asked, struct span output, bool *ret_reject)
+{
+    static const char *const yes[] = { "yes", "y", "ok", "true", "approve", "approved", NULL };
+    static const char *const no[] = { "no", "n", "false", "reject", "rejected", NULL };
+    struct arena            *arena = &call->arena;
+    struct jv                said = json_read(jv_string(json_read(output, arena), arena), arena), answer = jv_get(said, "answer");
+    struct span              text = jv_string(answer, arena);
+    *ret_reject = asked->approval && is_word(text, no);
+    if (asked->approval && is_word(text, yes))
+        return SPAN("{\"approved\":true}");
+    struct jv json = json_read(text, arena);
+    return jv_is(json, JSON_OBJECT) ? minified(call, json) : jv_is(answer, JSON_NONE) ? SPAN("null") : jv_raw(answer);
+}
+
+static const struct pending_call *find_pending(const struct pending_list *list, struct span id)
+{
+    const struct open_call *items = (const struct open_call *)(const void *)list->items.p;
+    for (size_t i = 0; i < list->items.len / sizeof *items; i++)
+        if (items[i].call.made_up && span_eq(items[i].call.call, id))
+            return &items[i].call;
+    return NULL;
+}
+
+/* One answer, decided as over the agent-runs surface; a repeat of the one that was given is harmless. */
+static enum err decide(struct call *call, const struct client_results *results, struct run_row *ret, struct error *error)
+{
+    struct pending_list list = { .call = call };
+    struct issues       issues = { .arena = &call->arena };
+    struct wait_answer  answer = { .workspace = call->workspace, .by = results->by };
+    struct wait_row     wait;
+    struct span         id = results->items[0].call;
+    if (!uuid_parse(span_make(id.p + 4, id.n - 4), &answer.wait) || results->count > 1)
+        return error_set(error, ERR_BAD_REQUEST, "", "the answer to a question comes alone, with the id that the question has");
+    enum err e = run_pending_calls(call->api->engine, call->workspace, results->run, add_pending, &list, ret, error);
+    const struct pending_call *asked = e ? NULL : find_pending(&list, id);
+    if (asked && !span_eq(flow_node(asked->node), results->node))
+        e = error_set(error, ERR_NOT_FOUND, "", "the node asks nothing");
+    else if (asked && (asked->step != results->step || !uuid_eq(asked->request, results->request)))
+        e = error_set(error, ERR_CONFLICT, "", "the node waits for the results of another step");
+    struct pending_call known = asked ? *asked : (struct pending_call){ .approval = true };
+    buf_done(&list.items);
+    if (e)
+        return e;
+    answer.input = answer_input(call, &known, results->items[0].output, &answer.reject);
+    e = wait_decide(call->api->engine, &answer, &wait, ret, &issues, error);
+    if (e != ERR_INVALID_RUN_STATE)
+        return e == ERR_VALIDATION ? error_set(error, ERR_BAD_REQUEST, "results/0/output", "the answer does not fit the question")
+                                   : e;
+    struct jv given = json_read(wait.answer, &call->arena);
+    bool same = wait.status == WAIT_REJECTED ? answer.reject : jv_equal(given, json_read(answer.input, &call->arena));
+    return same ? ERR_OK : error_set(error, ERR_CONFLICT, "", "the question has another answer already");
+}
+
+static bool is_question(struct span id)
+{
+    return id.n == 4 + UUID_TEXT && memcmp(id.p, "ask_", 4) == 0;
+}
+
 void flow_tool_results(struct call *call)
 {
     struct run_row        row, now = { 0 };
@@ -160,7 +230,8 @@ void flow_tool_results(struct call *call)
     results.node = node;
     results.step = (uint32_t)step;
     results.by = span_of(call_actor(call, &actor));
-    enum err e = run_tool_results(call->api->engine, &results, &now, &error);
+    enum err e = is_question(results.items[0].call) ? decide(call, &results, &now, &error)
+                                                    : run_tool_results(call->api->engine, &results, &now, &error);
     buf_done(&actor);
     if (e) {
         call_error(call, &error);

@@ -14,8 +14,9 @@ struct config {
     struct jv    providers, prices, tools, mcp_servers, outbound, redact, budgets;
 };
 
-/* path NULL: an empty configuration. The file may have 1 MiB. */
+/* path NULL: an empty configuration; "-": standard input. It may have 1 MiB. */
 enum err config_load(const char *path, struct config *ret, struct error *error);
+enum err config_parse(struct span text, struct config *ret, struct error *error); /* a copy of the text; p NULL: empty */
 void     config_done(struct config *config); /* also after a failure */
 /* "budgets": {"run": {…}, "workspace_day": {…}}, each as "budget" of a definition. ERR_VALIDATION names the member. */
 enum err config_budgets(const struct config *config, struct plan_budget *ret_run, struct plan_budget *ret_day, struct error *error);

@@ -1,29 +1,40 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* config.c - reads the configuration file; what its parts mean is decided where they are used. */
-#include "cli/config.h"
+#include "embed/config.h"
 #include "base/fields.h"
-#include "cli/commands.h"
 #include "workflow/budget.h"
+#include <errno.h>
 #include <stdio.h>
 
 enum { CONFIG_MAX = 1 << 20 };
 
-enum err config_load(const char *path, struct config *ret, struct error *error)
+/* As far as it is not too long. */
+static enum err read_file(const char *path, struct buf *out, struct error *error)
+{
+    bool  standard = strcmp(path, "-") == 0;
+    FILE *file = standard ? stdin : fopen(path, "re");
+    if (!file)
+        return error_set(error, ERR_IO, "", "%s: %s", path, strerror(errno));
+    buf_reserve(out, CONFIG_MAX + 1);
+    out->len = fread(out->p, 1, CONFIG_MAX + 1, file);
+    bool failed = ferror(file);
+    if (!standard)
+        fclose(file);
+    return failed ? error_set(error, ERR_IO, "", "%s cannot be read", path) : ERR_OK;
+}
+
+/* ret->text is what there is to read. */
+static enum err config_read(const char *name, struct config *ret, struct error *error)
 {
     static const struct json_limits limits = { .depth = 32 };
-    *ret = (struct config){ 0 };
-    if (!path)
-        return ERR_OK;
-    enum err e = cli_read(path, &ret->text, error);
-    if (!e && ret->text.len > CONFIG_MAX)
-        e = error_set(error, ERR_TOO_LARGE, "config", "%s is larger than %d bytes", path, CONFIG_MAX);
-    if (!e)
-        e = json_parse(buf_view(&ret->text), &limits, &ret->arena, &ret->doc, error);
-    if (e)
+    enum err                        e = ERR_OK;
+    if (ret->text.len > CONFIG_MAX)
+        return error_set(error, ERR_TOO_LARGE, "config", "%s is larger than %d bytes", name, CONFIG_MAX);
+    if ((e = json_parse(buf_view(&ret->text), &limits, &ret->arena, &ret->doc, error)))
         return e;
     struct jv root = json_root(&ret->doc);
     if (!jv_is(root, JSON_OBJECT))
-        return error_set(error, ERR_VALIDATION, "config", "%s must hold a JSON object", path);
+        return error_set(error, ERR_VALIDATION, "config", "%s must hold a JSON object", name);
     const struct { const char *name; struct jv *to; } members[] = {
         { "providers",   &ret->providers },
         { "prices",      &ret->prices },
@@ -38,12 +49,30 @@ enum err config_load(const char *path, struct config *ret, struct error *error)
         while (i < ARRAY_LEN(members) && !jv_str_eq(it.name, members[i].name))
             i++;
         if (i == ARRAY_LEN(members)) {
-            struct span name = jv_string(it.name, &ret->arena);
-            return error_set(error, ERR_VALIDATION, "config", "%s: unknown member \"%.*s\"", path, SPAN_ARG(name));
+            struct span member = jv_string(it.name, &ret->arena);
+            return error_set(error, ERR_VALIDATION, "config", "%s: unknown member \"%.*s\"", name, SPAN_ARG(member));
         }
         *members[i].to = it.value;
     }
     return ERR_OK;
+}
+
+enum err config_load(const char *path, struct config *ret, struct error *error)
+{
+    *ret = (struct config){ 0 };
+    if (!path)
+        return ERR_OK;
+    enum err e = read_file(path, &ret->text, error);
+    return e ? e : config_read(path, ret, error);
+}
+
+enum err config_parse(struct span text, struct config *ret, struct error *error)
+{
+    *ret = (struct config){ 0 };
+    if (!text.p)
+        return ERR_OK;
+    buf_span(&ret->text, text);
+    return config_read("the configuration", ret, error);
 }
 
 enum err config_outbound(const struct config *config, struct http_client *client, struct error *error)
