@@ -103,10 +103,8 @@ void models_free(struct models *models)
 {
     if (!models)
         return;
-    while (models->calls) {
-        assert(!models->calls->prev); /* so that it makes room for the next one */
-        model_cancel(models->calls);
-    }
+    while (models->calls)
+        model_cancel(models->calls); /* takes itself off the list, which the analyzer misses: NOLINT(clang-analyzer-unix.Malloc) */
     model_checks_cancel(&models->checks);
     arena_done(&models->arena);
     free(models);

@@ -170,7 +170,7 @@ bool thread_enter(struct thread *thread, struct run *run)
     }
     if (thread->pending_count == thread->pending_cap) {
         thread->pending_cap = thread->pending_cap ? thread->pending_cap * 2 : 4;
-        thread->pending = mem_grow(thread->pending, thread->pending_cap * sizeof thread->pending[0]);
+        thread->pending = mem_grow(thread->pending, thread->pending_cap * sizeof(struct run *));
     }
     /* By id, which is the order of creation: what was retried stands where it stood, and a restart finds the same order. */
     size_t at = thread->pending_count++;

@@ -340,7 +340,7 @@ static void a_later_attempt_sends_no_tool_twice_that_must_not_be(void **state)
     (void)state;
     struct world w;
     begin(&w, GRAPH("f", ",\"policy\":{\"max_attempts\":2}", CORE("f", "core.echo", "{}", "[\"a\",\"z\"]") "," TOOL("a", "pay", "null") ","
-      CORE("z", "core.sleep", "{\"ms\":20}", "\"zz\"") ","
+      CORE("z", "core.sleep", "{\"ms\":500}", "\"zz\"") ","
       CORE("zz", "core.fail", "{\"code\":\"once\",\"category\":\"tool\",\"message\":\"m\",\"retryable\":true,\"fail_times\":1}", "null")));
     w.tools.hold = true;
     until(&w, rests);
@@ -473,7 +473,7 @@ static void nobody_answers_in_time(void **state)
     (void)state;
     for (int restarts = 0; restarts < 2; restarts++) {
         struct world w;
-        begin(&w, GRAPH("a", "", CLIENT("a", "read", ",\"wait_ms\":30", "null")));
+        begin(&w, GRAPH("a", "", CLIENT("a", "read", ",\"wait_ms\":400", "null")));
         until(&w, rests);
         assert_int_equal(w.row.status, RUN_WAITING);
         if (restarts)
