@@ -14,6 +14,7 @@ struct options {
 
 #define EPILOG                                                                                                         \
     "FILE is JSON or YAML, or - for standard input. Both formats are read: kind \"workflow\" and kind \"workflow.v1\".\n" \
+    "Run one with: perdure run FILE\n"                                                                                  \
     "\n"                                                                                                               \
     "exit codes: 0 it is a workflow; 2 the file is wrong or cannot be read (all issues are listed)."
 

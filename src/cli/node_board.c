@@ -274,7 +274,8 @@ static void item_event(struct board_node *node, struct jv event)
 static void node_event(struct node_board *board, struct board_node *node, struct jv event, struct arena *arena)
 {
     struct jv type = jv_get(event, "type"), payload = jv_get(event, "payload");
-    if (jv_str_eq(type, "NODE_STARTED"))
+    bool      goes_on = jv_str_eq(type, "MODEL_STARTED") && node->state == NODE_WAITS;
+    if (jv_str_eq(type, "NODE_STARTED") || goes_on)
         enter(board, node, NODE_RUNNING, SPAN_NONE);
     else if (jv_str_eq(type, "NODE_FINISHED"))
         ended(board, node, payload, NODE_DONE, arena);
@@ -284,8 +285,6 @@ static void node_event(struct node_board *board, struct board_node *node, struct
         ended(board, node, payload, NODE_CANCELLED, arena);
     else if (jv_str_eq(type, "NODE_WAITING"))
         enter(board, node, NODE_WAITS, SPAN_NONE);
-    else if (jv_str_eq(type, "MODEL_STARTED") && node->state == NODE_WAITS)
-        enter(board, node, NODE_RUNNING, SPAN_NONE);
 }
 
 /* Of "fan:sub:3" the node is "fan". */
