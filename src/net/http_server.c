@@ -26,7 +26,7 @@ enum {
     ROUND_BYTES = 256 * 1024,     /* read per connection and round */
     ROUND_REQUESTS = 32,          /* per connection and round */
     POOL_MOST = 128,
-    LINGER_BYTES = 16 * 1024 * 1024, /* a client that is still sending reads its answer only when it is done */
+    LINGER_BYTES = 64 * 1024 * 1024, /* a client that is still sending reads its answer only when it is done */
     LINGER_US = 2 * 1000 * 1000,
     TICK_US = 250 * 1000,
     ACCEPT_PAUSE_US = 100 * 1000,

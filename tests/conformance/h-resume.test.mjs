@@ -46,7 +46,7 @@ suite('H resume', { args: ['--heartbeat-ms', '300'] }, (test) => {
         const approval = list.items[0];
         assert.deepEqual({ ...approval, created_at: '' }, { approval_id: prompt.payload.approval_id, run_id: run.run_id, thread_id: run.thread_id,
             attempt_id: run.current_attempt_id, checkpoint_id: run.checkpoint_id, node: 'gate', status: 'pending', prompt: run.human_prompt, schema: null,
-            expires_at: null, decided_at: null, decided_by: null, decision: null, created_at: '' });
+            kind: 'prompt', details: null, expires_at: null, decided_at: null, decided_by: null, decision: null, created_at: '' });
         await api.cancel(run.run_id);
     });
 
