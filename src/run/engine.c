@@ -222,7 +222,7 @@ void engine_free(struct engine *engine)
     loop_timer_clear(&engine->sweep);
     loop_timer_clear(&engine->retention);
     cron_free_all(engine);
-    batch_free(engine->batch);
+    batch_free(TAKE(engine->batch)); /* from here on nothing is written any more */
     struct run    *run;
     struct parked *parked;
     struct thread *thread;

@@ -259,7 +259,8 @@ void money_abandon(struct run *run, struct inflight *call)
     if (run->fold || !call->reserved.calls)
         return;
     unreserve(run, call);
-    if (call->model_call) /* else it was never sent, or had its answer */
+    bool sent = call->model_call; /* else it was never sent, or had its answer */
+    if (sent && run->engine->batch) /* without one the engine is taken apart: the next start finds the call lost, and counts it */
         spend(run, &cost, 0);
 }
 
