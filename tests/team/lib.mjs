@@ -66,9 +66,19 @@ export function plainTrace(trace) {
     return copy;
 }
 
+// A connection that was kept from before a kill may be dead, which is only seen when it is used: asked again, on a new one.
+async function ask(url, options, tries = 5) {
+    try {
+        return await fetch(url, options);
+    } catch (error) {
+        if (tries <= 1) throw error;
+        return ask(url, options, tries - 1);
+    }
+}
+
 // All events of a followed run as lines; `each` may throw to leave.
 export async function follow(base, token, runId, each) {
-    const response = await fetch(`${base}/v1/api/runs/${runId}/team-events`, { headers: { Authorization: `Bearer ${token}`, Accept: 'application/x-ndjson' } });
+    const response = await ask(`${base}/v1/api/runs/${runId}/team-events`, { headers: { Authorization: `Bearer ${token}`, Accept: 'application/x-ndjson' } });
     if (response.status !== 200) throw new Error(`${response.status}: ${await response.text()}`);
     let rest = '';
     const decoder = new TextDecoder();
