@@ -149,9 +149,9 @@ suite('N nodes', {}, (test) => {
 
     test('a pause in one branch does not stop the other', async ({ api }) => {
         const agent = await makeAgent(api, graph([
-            node('fork', 'core.value', { value: 0 }, ['gate', 'work']), node('gate', 'core.human', { prompt: 'Go?' }, 'join'),
-            node('work', 'core.emit', { count: 10, interval_ms: 10 }, 'join'),
-            node('join', 'core.value', { value: [{ $from: '/nodes/gate/output' }, { $from: '/nodes/work/output/ticks' }] })]));
+            node('fork', 'core.value', { value: 0 }, ['gate', 'ticker']), node('gate', 'core.human', { prompt: 'Go?' }, 'join'),
+            node('ticker', 'core.emit', { count: 10, interval_ms: 10 }, 'join'),
+            node('join', 'core.value', { value: [{ $from: '/nodes/gate/output' }, { $from: '/nodes/ticker/output/ticks' }] })]));
         const run = await api.waiting((await api.create({ agent_id: agent })).run_id);
         const before = await api.ledger(run.run_id);
         assert.equal(before.filter((e) => e.type === 'MODEL_DELTA').length, 10, 'the run rests when the other branch is done');
