@@ -387,50 +387,27 @@ void run_take_input(struct run *run, struct pending_input *in)
     take_input(run, in, NULL);
 }
 
-void run_begin_attempt(struct run *run)
+/* {"input":…?,"values":{…}}, in the turn's arena. */
+static struct span start_value(struct run *run, struct span values)
 {
-    struct engine *engine = run->engine;
-    struct arena  *turn = &engine->turn;
-    struct error   error = { 0 };
-    run->plan = catalog_plan(engine, run->row.plan, &error);
-    if (!run->plan) {
-        run_fail_code(run, "bundle_unavailable", "infrastructure", false, "the bundle's plan cannot be read");
-        return;
-    }
-    run_move(run, RUN_CLAIM);
-    bool first = run->row.attempt_no == 1, replays = !uuid_is_nil(run->row.replayed_from);
-    if (!run->machine && (!first || replays))
-        run_load_start(run);
-    if (!run->machine && run->plan->ops->init(run->plan, &run->machine_arena, &run->machine)) {
-        run_fail_code(run, "internal_error", "internal", false, "the machine could not begin");
-        return;
-    }
-    if (replays && !run->machine) {
-        run_fail_code(run, "checkpoint_expired", "replay", false, "the state to begin with is gone");
-        return;
-    }
-    run_set_elapsed(run, 0);
-    if (replays && !replay_reopen(run))
-        return;
-    if (replays && first)
-        run->from_checkpoint = run->row.replayed_checkpoint;
-    struct span values = run->thread ? run->thread->row.values_json : SPAN_NONE;
-    struct buf  start = { 0 };
-    struct jw   v = jw_on(&start);
-    jw_obj(&v);
+    struct buf text = { 0 };
+    struct jw  w = jw_on(&text);
+    jw_obj(&w);
     if (run->row.input.p) {
-        jw_key(&v, "input");
-        jw_raw(&v, run->row.input);
+        jw_key(&w, "input");
+        jw_raw(&w, run->row.input);
     }
-    jw_key(&v, "values");
-    jw_raw(&v, values.n ? values : SPAN("{}"));
-    jw_end(&v);
-    struct span value = arena_copy(turn, buf_view(&start));
-    buf_done(&start);
+    jw_key(&w, "values");
+    jw_raw(&w, values);
+    jw_end(&w);
+    struct span value = arena_copy(&run->engine->turn, buf_view(&text));
+    buf_done(&text);
+    return value;
+}
 
-    env_random_u64(engine->env, &run->seed);
-    run->seed = replay_seed(run, run->seed);
-    struct jw w = payload_begin(engine, SPAN_NONE);
+static struct span started_pub(struct run *run, bool replays)
+{
+    struct jw w = payload_begin(run->engine, SPAN_NONE);
     jw_key(&w, "agent_id");
     jw_uuid(&w, &run->row.agent);
     jw_key(&w, "bundle_id");
@@ -445,25 +422,70 @@ void run_begin_attempt(struct run *run)
         jw_key(&w, "replay_mode");
         jw_cstr(&w, run->row.replay_mode ? "strict" : "best_effort");
     }
-    struct span pub = payload_end(engine, &w);
-    engine->scratch_priv.len = 0;
-    struct jw p = jw_on(&engine->scratch_priv);
-    jw_obj(&p);
-    jw_key(&p, "kind");
-    jw_cstr(&p, run->plan->ops->kind);
-    jw_key(&p, "rev");
-    jw_u64(&p, run->plan->ops->rev);
-    jw_key(&p, "seed");
-    jw_u64(&p, run->seed >> 11); /* fits a double exactly */
-    jw_key(&p, "values");
-    jw_raw(&p, values.n ? values : SPAN("{}"));
+    return payload_end(run->engine, &w);
+}
+
+/* What a fold needs to begin as this attempt did. */
+static struct span started_priv(struct run *run, struct span values)
+{
+    struct buf *text = &run->engine->scratch_priv;
+    text->len = 0;
+    struct jw w = jw_on(text);
+    jw_obj(&w);
+    jw_key(&w, "kind");
+    jw_cstr(&w, run->plan->ops->kind);
+    jw_key(&w, "rev");
+    jw_u64(&w, run->plan->ops->rev);
+    jw_key(&w, "seed");
+    jw_u64(&w, run->seed);
+    jw_key(&w, "values");
+    jw_raw(&w, values);
     if (run->replay_reason.p) {
-        jw_key(&p, "reason");
-        jw_str(&p, run->replay_reason);
+        jw_key(&w, "reason");
+        jw_str(&w, run->replay_reason);
     }
-    jw_end(&p);
-    run->seed >>= 11;
-    uint64_t seq = run_record(run, REC_RUN_STARTED, 0, first ? 2 : 0, 0, 0, pub, buf_view(&engine->scratch_priv), NULL);
+    jw_end(&w);
+    return buf_view(text);
+}
+
+/* A machine to step, and the clock at its beginning. False: there is none, and the run has failed or broken off. */
+static bool ready_machine(struct run *run, bool first, bool replays)
+{
+    if (!run->machine && (!first || replays))
+        run_load_start(run);
+    if (!run->machine && run->plan->ops->init(run->plan, &run->machine_arena, &run->machine)) {
+        run_fail_code(run, "internal_error", "internal", false, "the machine could not begin");
+        return false;
+    }
+    if (replays && !run->machine) {
+        run_fail_code(run, "checkpoint_expired", "replay", false, "the state to begin with is gone");
+        return false;
+    }
+    run_set_elapsed(run, 0);
+    return !replays || replay_reopen(run);
+}
+
+void run_begin_attempt(struct run *run)
+{
+    struct engine *engine = run->engine;
+    struct error   error = { 0 };
+    run->plan = catalog_plan(engine, run->row.plan, &error);
+    if (!run->plan) {
+        run_fail_code(run, "bundle_unavailable", "infrastructure", false, "the bundle's plan cannot be read");
+        return;
+    }
+    run_move(run, RUN_CLAIM);
+    bool first = run->row.attempt_no == 1, replays = !uuid_is_nil(run->row.replayed_from);
+    if (!ready_machine(run, first, replays))
+        return;
+    if (replays && first)
+        run->from_checkpoint = run->row.replayed_checkpoint;
+    struct span values = run->thread && run->thread->row.values_json.n ? run->thread->row.values_json : SPAN("{}");
+    struct span value = start_value(run, values);
+    env_random_u64(engine->env, &run->seed);
+    run->seed = replay_seed(run, run->seed) >> 11; /* fits a double exactly */
+    struct span pub = started_pub(run, replays);
+    uint64_t    seq = run_record(run, REC_RUN_STARTED, 0, first ? 2 : 0, 0, 0, pub, started_priv(run, values), NULL);
     if (!run->row.started_ms)
         run->row.started_ms = stream_now_ms(run->stream);
     struct input in = { .kind = IN_START, .seq = seq, .wall_ms = stream_now_ms(run->stream), .value = value };
